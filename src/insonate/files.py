@@ -1,0 +1,260 @@
+"""The only writer: everything that the project leaves on disk goes through here.
+
+A file is written beside its final name, flushed to the disk, renamed, and its folder flushed, so that a
+kill, a crash or a full disk leaves either the old content or the new one, never a part. Imports nothing of
+the project but `errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from insonate.errors import InsonateError, RunError
+
+TEMPORARY = ".tmp-"
+"""prefix of unfinished files and folders: never read, removed by the next writer of the same name"""
+
+
+class Disk:
+    """The six calls by which bytes reach the disk; a test puts failing ones in their place."""
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open a new file for writing."""
+        return path.open("xb")
+
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """Write all of `data`."""
+        file.write(data)
+
+    def fsync(self, file: BinaryIO) -> None:
+        """Flush the file to the disk."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename, over an existing file."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def fsync_dir(self, path: Path) -> None:
+        """Flush a folder's entries to the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+disk = Disk()
+
+
+class _Through:
+    """The file object that a content function writes to: each write goes through `disk`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        disk.write(self._file, data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        """Kept open: `atomic_write` closes it after the flush."""
+
+
+Content = bytes | str | Callable[[BinaryIO], object]
+
+
+def atomic_write(path: Path | str, content: Content) -> Path:
+    """Put `content` at `path`, whole or not at all.
+
+    Args:
+        path: the final name; missing parent folders are made.
+        content: bytes, text (written as UTF-8), or a function that writes to the open file it is given.
+
+    Returns:
+        The path.
+
+    Raises:
+        InsonateError: the disk is full, or the place cannot be written; what was there before is unharmed.
+    """
+    path = Path(path)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+        with contextlib.suppress(FileNotFoundError):
+            disk.unlink(temporary)
+        try:
+            with disk.open(temporary) as file:
+                if isinstance(content, str):
+                    content = content.encode()
+                if isinstance(content, bytes):
+                    disk.write(file, content)
+                else:
+                    content(_Through(file))  # type: ignore[arg-type]
+                disk.fsync(file)
+            disk.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                disk.unlink(temporary)
+            raise
+        disk.fsync_dir(path.parent)
+    return path
+
+
+@contextlib.contextmanager
+def publish_dir(path: Path | str) -> Iterator[Path]:
+    """Fill a folder under a temporary name and rename it to `path` when the block ends without an error.
+
+    Yields:
+        The temporary folder to fill.
+
+    Raises:
+        InsonateError: `path` exists already and is not empty, or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InsonateError(path, "is there already and not empty", "Choose another name or remove it first")
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=f"-{path.name}"[:100], dir=path.parent))
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            _flush_tree(temporary)
+            disk.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        disk.fsync_dir(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush_tree(folder: Path) -> None:
+    for entry in sorted(folder.rglob("*")):
+        if entry.is_dir():
+            disk.fsync_dir(entry)
+        else:
+            with entry.open("rb+") as file:
+                disk.fsync(file)
+    disk.fsync_dir(folder)
+
+
+def inside(root: Path | str, name: Path | str) -> Path:
+    """`root / name`, resolved, if it lies inside `root`.
+
+    Raises:
+        InsonateError: the name leads outside `root` (`..`, an absolute path, a link), or is no file name.
+    """
+    root = Path(root).resolve()
+    try:
+        path = (root / name).resolve()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InsonateError(root, f"{str(name)!r} is no usable file name ({error})", "Rename it") from None
+    if not path.is_relative_to(root):
+        raise InsonateError(root, f"{str(name)!r} leads outside this folder", "Use a path inside it")
+    return path
+
+
+def safe_name(item_id: str) -> str:
+    """A file name for results about `item_id`: readable slug, then 16 hex digits of its SHA-256.
+
+    Output names never come from file content itself, so that no identifier can choose a path.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", item_id.lower()).strip("-")[-40:].strip("-")
+    digest = hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{slug}-{digest}" if slug else digest
+
+
+@contextlib.contextmanager
+def lock(path: Path | str) -> Iterator[None]:
+    """Hold an exclusive lock file for the block; it is released when the process dies, however it dies.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    path = Path(path)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                path.parent, "another process is using this folder", "Wait for it, or choose another one"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def told(path: Path | str) -> Iterator[None]:
+    """Turn operating-system errors of the block into one clear `InsonateError` about `path`.
+
+    Raises:
+        InsonateError: for any `OSError` in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InsonateError(
+            path, _reason(error), _MENDS.get(error.errno or 0, "Choose another place")
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    return "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror or str(error)
+
+
+_MENDS = {
+    errno.ENOSPC: "Free some space and run the same command again",
+    errno.EDQUOT: "Free some space and run the same command again",
+    errno.EACCES: "Choose a folder that you may write to",
+    errno.EROFS: "Choose a folder that you may write to",
+    errno.EPERM: "Choose a folder that you may write to",
+    errno.ENOTDIR: "A part of the path is a file, not a folder",
+    errno.EISDIR: "It is a folder: give a file name",
+    errno.ENOENT: "Check the path",
+}

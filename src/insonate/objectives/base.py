@@ -1,0 +1,39 @@
+"""Objective: a loss over unlabelled samples. One file a method in this folder."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import nn
+
+from insonate.data.sample import Batch
+from insonate.models.backbone import Backbone
+from insonate.models.registry import Registry
+from insonate.models.trainable import Losses
+from insonate.options import Options
+
+
+class ObjectiveConfig(Options):
+    """Base of the objectives' options; `name` is the registry name."""
+
+    name: str
+
+
+class Objective(nn.Module):
+    """A self-supervised loss; owns its predictor or decoder and its teachers. Made as `make(backbone, config)`."""
+
+    backbone: Backbone
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Losses:
+        """The loss of a batch (`batch["image"]` B C H W); randomness only from its seeds."""
+
+    def after_step(self, progress: float) -> None:
+        """Nothing, unless the method keeps a moving average."""
+
+    @abstractmethod
+    def encoder_for_export(self) -> Backbone:
+        """The encoder that users want, e.g. the EMA target."""
+
+
+OBJECTIVES: Registry[Objective] = Registry("objective")

@@ -1,0 +1,118 @@
+"""Task: a labelled problem with its head, loss, decoding to physical units, scores and picture.
+
+One file a task in this folder. The path of a result: `predict` (tensors) → `decode` (one `Prediction` an
+item, in pixels and mm of the original) → `score` (numbers an item) or `metrics` (over all items).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from insonate.data.sample import Batch, Meta
+from insonate.data.targets import Target
+from insonate.models.backbone import Backbone
+from insonate.models.registry import Registry
+from insonate.models.trainable import Losses
+from insonate.options import Options
+
+
+class TaskConfig(Options):
+    """Base of the tasks' options; `name` is the registry name."""
+
+    name: str
+    column: str
+    """manifest column of the label"""
+
+
+class Outputs(NamedTuple):
+    """Tensors of a batch: `values` is what the task predicts (see each task), `confidence` is B or B K."""
+
+    values: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One item's result in the units of the original medium."""
+
+    task: str
+    kind: str
+    """classification, regression, segmentation or keypoints"""
+    meta: Meta
+    value: np.ndarray
+    """probabilities (classes); scalar; mask H W of the original; or points K 2 in original pixels"""
+    confidence: np.ndarray
+    names: tuple[str, ...] = ()
+    """of classes or points"""
+    measurements: dict[str, Any] = field(default_factory=dict)
+    """name → number, with the unit in the name (`hc_mm`)"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; masks are given as area only."""
+        shown: Any = self.value.tolist() if self.kind != "segmentation" else None
+        return {
+            "item_id": self.meta.item_id, "frame": self.meta.frame, "task": self.task, "kind": self.kind,
+            "value": shown, "names": list(self.names), "confidence": np.asarray(self.confidence).tolist(),
+            "measurements": self.measurements,
+        }  # fmt: skip
+
+
+class Task(nn.Module):
+    """A labelled problem. Made as `make(backbone, config)`; `kind` is also the registry name."""
+
+    kind: str
+    backbone: Backbone
+    head: nn.Module
+    config: TaskConfig
+
+    @abstractmethod
+    def target(self) -> Target:
+        """What the dataset must read for this task."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Losses:
+        """Weighted mean loss of the labelled items."""
+
+    def after_step(self, progress: float) -> None:
+        """Nothing, unless the task keeps a moving average."""
+
+    @abstractmethod
+    def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
+        """Outputs of a batch; call in eval mode under no_grad. `tta`: also the mirrored batch, in one call."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
+        """Predictions in original pixels, and physical units where the spacing is known."""
+
+    @abstractmethod
+    def truth(self, batch: Batch) -> list[Prediction]:
+        """The labels of a batch in the form of predictions (confidence 1)."""
+
+    @abstractmethod
+    def score(self, prediction: Prediction, truth: Prediction) -> dict[str, float]:
+        """Scores of one item, averaged over items by the evaluation; NaN where it does not apply."""
+
+    def metrics(self) -> MetricCollection:
+        """Metrics that need all items at once, over stacked `value`s and truth `value`s; may be empty."""
+        return MetricCollection({})
+
+    @abstractmethod
+    def trivial(self, truths: Sequence[Prediction], meta: Meta) -> Prediction:
+        """What one would say of an item without looking: prior, mean, mean shape. The baseline of reports."""
+
+    @abstractmethod
+    def draw(
+        self, image: Image.Image, prediction: Prediction, truth: Prediction | None = None
+    ) -> Image.Image:
+        """The original picture (RGB) with the prediction, and the truth where given, drawn on it."""
+
+
+TASKS: Registry[Task] = Registry("task")
