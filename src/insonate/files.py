@@ -120,14 +120,7 @@ def atomic_write(path: Path | str, content: Content) -> Path:
         with contextlib.suppress(FileNotFoundError):
             disk.unlink(temporary)
         try:
-            with disk.open(temporary) as file:
-                if isinstance(content, str):
-                    content = content.encode()
-                if isinstance(content, bytes):
-                    disk.write(file, content)
-                else:
-                    content(_Through(file))  # type: ignore[arg-type]
-                disk.fsync(file)
+            _fill(temporary, content)
             disk.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -135,6 +128,15 @@ def atomic_write(path: Path | str, content: Content) -> Path:
             raise
         disk.fsync_dir(path.parent)
     return path
+
+
+def _fill(path: Path, content: Content) -> None:
+    with disk.open(path) as file:
+        if callable(content):
+            content(_Through(file))  # type: ignore[arg-type]  # as much of a file as writers use
+        else:
+            disk.write(file, content.encode() if isinstance(content, str) else content)
+        disk.fsync(file)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def layers(self) -> list[nn.Module]:
-        """The modules from input to output (embedding, blocks, final norm): for layer-wise rates and freezing.
+        """The modules from input to output: embedding, blocks, final norm; for layer-wise rates, freezing.
 
         Every trainable parameter belongs to exactly one of them, or directly to the backbone (then it
         counts to the first).

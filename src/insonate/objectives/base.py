@@ -20,7 +20,7 @@ class ObjectiveConfig(Options):
 
 
 class Objective(nn.Module):
-    """A self-supervised loss; owns its predictor or decoder and its teachers. Made as `make(backbone, config)`."""
+    """A self-supervised loss with its predictor and teachers. Made as `make(backbone, config)`."""
 
     backbone: Backbone
 

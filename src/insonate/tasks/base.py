@@ -86,7 +86,7 @@ class Task(nn.Module):
 
     @abstractmethod
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
-        """Outputs of a batch; call in eval mode under no_grad. `tta`: also the mirrored batch, in one call."""
+        """Outputs of a batch, in eval mode under no_grad. `tta`: also mirrored, in one call."""
 
     @abstractmethod
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
