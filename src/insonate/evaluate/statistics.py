@@ -1,0 +1,190 @@
+"""Intervals by patient: the bootstrap of means, of pooled metrics and of paired differences; Bland–Altman.
+
+Patients are drawn with replacement, never items: images of one patient are not independent. Intervals are
+percentile intervals (Efron & Tibshirani 1993, ch. 13); below about 20 patients they are too narrow.
+Shapes: N items, P patients, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 2000
+POOLED_RESAMPLES = 200
+"""of metrics that need all items at once: each resample costs a full computation"""
+CHUNK = 4_000_000
+"""drawn counts (resamples × patients) held in memory at once"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A number with its 95 % interval; `low` and `high` are NaN where one patient or none gave it."""
+
+    value: float
+    low: float
+    high: float
+    items: int
+    patients: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain numbers, for JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high,
+                "items": self.items, "patients": self.patients}  # fmt: skip
+
+
+def bootstrap_mean(
+    scores: Sequence[float] | np.ndarray,
+    patients: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean over items with its interval over patients.
+
+    Each patient enters through its sum and its number of scores, so a resample costs two products.
+
+    Args:
+        scores: N; NaN = this score does not apply to the item, which is left out.
+        patients: N patient ids; an item with the empty id counts as a patient of its own.
+        resamples: number of bootstrap samples.
+        seed: of the draws; equal seeds give equal intervals.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    scores = np.asarray(scores, dtype=np.float64)  # N
+    group = patient_index(patients)  # N
+    if len(scores) != len(group):
+        raise ValueError(f"{len(scores)} scores but {len(group)} patients")
+    known = np.isfinite(scores)
+    if not known.any():
+        return Interval(value=np.nan, low=np.nan, high=np.nan, items=0, patients=0)
+    group, scores = np.unique(group[known], return_inverse=True)[1], scores[known]
+    sums, counts = np.bincount(group, scores), np.bincount(group).astype(np.float64)  # P, P
+    if len(sums) == 1:
+        return Interval(value=scores.mean(), low=np.nan, high=np.nan, items=len(scores), patients=1)
+    means = np.concatenate([
+        (drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)
+    ])  # R
+    low, high = _percentiles(means)
+    return Interval(
+        value=float(scores.mean()), low=low, high=high, items=len(scores), patients=len(sums)
+    )
+
+
+def paired_difference(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    patients: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `first − second` over the same items, with its interval over patients.
+
+    Items where either score is NaN are left out. Zero outside the interval: the models differ.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} scores of the first model but {len(second)} of the second")
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    return bootstrap_mean(difference, patients, resamples=resamples, seed=seed)
+
+
+def bootstrap_pooled(
+    statistic: Callable[[np.ndarray], Mapping[str, float]],
+    patients: Sequence[str],
+    *,
+    resamples: int = POOLED_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Intervals of statistics that need all items at once (AUROC, R², …).
+
+    Args:
+        statistic: item indices (M, with repeats) → name → value; NaN where it is undefined for them.
+        patients: N patient ids; an item with the empty id counts as a patient of its own.
+        resamples: number of bootstrap samples; undefined ones are left out.
+        seed: of the draws.
+    """
+    group = patient_index(patients)  # N
+    num_patients = int(group.max()) + 1 if len(group) else 0
+    if num_patients == 0:
+        return {}
+    values = statistic(np.arange(len(group)))
+    samples: dict[str, list[float]] = {name: [] for name in values}
+    if num_patients > 1:
+        for drawn in _draws(num_patients, resamples, seed):
+            for counts in drawn:
+                for name, value in statistic(_items(group, counts)).items():
+                    samples[name].append(value)
+    intervals = {}
+    for name, value in values.items():
+        low, high = _percentiles(np.asarray(samples[name], dtype=np.float64))
+        intervals[name] = Interval(
+            value=float(value), low=low, high=high, items=len(group), patients=num_patients
+        )
+    return intervals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlandAltman:
+    """Agreement of two ways to measure the same thing; all in the unit of the measurements."""
+
+    means: np.ndarray
+    differences: np.ndarray
+    """prediction − truth, N"""
+    bias: float
+    low: float
+    high: float
+    """limits of agreement: bias ± 1.96 standard deviations of the differences"""
+
+
+def bland_altman(predicted: Sequence[float] | np.ndarray, truth: Sequence[float] | np.ndarray) -> BlandAltman:
+    """Bias and limits of agreement over the items where both numbers are known.
+
+    Source: Bland & Altman 1986 (Lancet 327:307).
+    """
+    predicted, truth = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(predicted) & np.isfinite(truth)
+    means, differences = (predicted[known] + truth[known]) / 2, predicted[known] - truth[known]
+    bias = float(differences.mean()) if len(differences) else np.nan
+    spread = 1.96 * float(differences.std(ddof=1)) if len(differences) > 1 else np.nan
+    return BlandAltman(
+        means=means, differences=differences, bias=bias, low=bias - spread, high=bias + spread
+    )
+
+
+def patient_index(patients: Sequence[str]) -> np.ndarray:
+    """A number 0…P-1 for each item; items of one patient share it, an empty id stands alone."""
+    numbers: dict[object, int] = {}
+    keys: list[object] = [patient or (i,) for i, patient in enumerate(patients)]
+    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _draws(num_patients: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each patient is drawn, in chunks of r × P."""
+    random = np.random.default_rng(seed)
+    step = max(1, CHUNK // num_patients)
+    even = np.full(num_patients, 1 / num_patients)
+    for start in range(0, resamples, step):
+        yield random.multinomial(num_patients, even, size=min(step, resamples - start))
+
+
+def _items(group: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Indices of the items of the drawn patients, each as often as its patient was drawn."""
+    return np.repeat(np.arange(len(group)), counts[group])
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return np.nan, np.nan
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
