@@ -1,1 +1,41 @@
-"""Package models."""
+"""Models: encoders and the parts that are built on them. May import weights, data, and what lies below.
+
+backbone    what an encoder gives, and the facts that travel with it
+registry    a map from a name to a class and its options
+build       from options to a backbone
+trainable   all that the training loop knows
+vit         vision transformers that can look at a subset of their patches
+convnext    convolutional pyramids
+positions   sine-cosine position tables
+masking     which patches are context and which are targets, per image
+predictor   the transformer that fills in hidden patches
+ema         moving average of weights
+freeze      which layers learn
+"""
+
+from insonate.models import convnext, vit
+from insonate.models.backbone import BACKBONES, Backbone, BackboneSpec, MaskedBackbone, Tokens
+from insonate.models.build import build_backbone, resolve
+from insonate.models.ema import ema_update, teacher_of
+from insonate.models.freeze import freeze
+from insonate.models.registry import Entry, Registry
+from insonate.models.trainable import Losses, Trainable
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "BackboneSpec",
+    "Entry",
+    "Losses",
+    "MaskedBackbone",
+    "Registry",
+    "Tokens",
+    "Trainable",
+    "build_backbone",
+    "convnext",
+    "ema_update",
+    "freeze",
+    "resolve",
+    "teacher_of",
+    "vit",
+]

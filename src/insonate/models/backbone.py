@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -43,6 +43,17 @@ class Backbone(nn.Module):
     """An encoder. Inputs are any multiple of the patch, square or not."""
 
     spec: BackboneSpec
+    options: dict[str, Any]
+    """what `build_backbone` made it of, its name included"""
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - the signature of nn.Module
+        """As `nn.Module.train`, but layers without a trainable parameter stay in eval mode."""
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        super().train(mode and learns)
+        for layer in self.layers():
+            if not any(parameter.requires_grad for parameter in layer.parameters()):
+                layer.eval()
+        return self
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tokens:
