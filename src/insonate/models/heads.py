@@ -1,0 +1,154 @@
+"""Heads: small modules that turn a backbone's tokens or pyramid into what a task needs.
+
+Shapes: B items, N patch tokens, D channels, O outputs, K points, h w token grid, H W maps, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from insonate.models.backbone import Backbone, Tokens
+
+FINAL_STD, FIRST_TAU = 0.01, 10.0
+"""start of the last convolution and of the sharpness: ViTPose's 0.001 with 1 starts from a flat map"""
+
+
+class LinearHead(nn.Module):
+    """A linear layer on the mean of the patch tokens."""
+
+    def __init__(self, embed_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.final = _small_linear(embed_dim, outputs)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → B O."""
+        return self.final(tokens.patch.mean(dim=1))  # B O
+
+
+class AttentiveHead(nn.Module):
+    """One learned query looks at all patch tokens; a linear layer on what it saw.
+
+    Source: Bardes et al. 2024 (V-JEPA, arXiv 2404.08471), sec. 4: attentive probe, here without its MLP.
+    """
+
+    def __init__(self, embed_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.num_heads = embed_dim // 64 if embed_dim % 64 == 0 else 1
+        self.query = nn.Parameter(torch.empty(1, 1, embed_dim))
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.key_value = nn.Linear(embed_dim, 2 * embed_dim)
+        self.project = nn.Linear(embed_dim, embed_dim)
+        self.final = _small_linear(embed_dim, outputs)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → B O."""
+        batch = len(tokens.patch)
+        keys, values = self.key_value(self.norm(tokens.patch)).chunk(2, dim=-1)  # B N D, twice
+        query = self.query.expand(batch, -1, -1).to(keys.dtype)  # B 1 D
+        seen = functional.scaled_dot_product_attention(
+            *map(self._split, (query, keys, values))
+        )  # B heads 1 d
+        pooled = seen.transpose(1, 2).reshape(batch, -1)  # B D
+        return self.final(pooled + self.project(pooled))  # B O
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # B heads N d
+
+
+class ViTPoseHead(nn.Module):
+    """Two deconvolutions and a 1×1 convolution: one unnormalised map a point, at 4 times the token grid.
+
+    K = 4 on 768 channels has 4,196,356 parameters, and `log_tau`. Source: Xu et al. 2022 (ViTPose, arXiv
+    2204.12484), classic decoder; `log_tau` and the start of `final` are ours.
+    """
+
+    def __init__(self, embed_dim: int, num_points: int, width: int = 256) -> None:
+        super().__init__()
+        self.deconv = nn.Sequential(
+            *_doubling(embed_dim, width),
+            *_doubling(width, width),
+        )
+        self.final = nn.Conv2d(width, num_points, kernel_size=1)
+        self.log_tau = nn.Parameter(torch.tensor(math.log(FIRST_TAU)))
+        for layer in self.deconv:
+            if isinstance(layer, nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=0.001)
+        nn.init.normal_(self.final.weight, std=FINAL_STD)
+        nn.init.zeros_(self.final.bias)  # type: ignore[arg-type]  # bias=True
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → heat maps B K 4h 4w, fp32: logits times tau."""
+        features = self.deconv(token_map(tokens))  # B width 4h 4w
+        return self.final(features).float() * self.log_tau.float().exp()  # B K 4h 4w
+
+
+class FpnHead(nn.Module):
+    """A light feature pyramid network: 1×1 laterals, top-down sums, one map of logits at the input's size.
+
+    Source: Kirillov et al. 2019 (Panoptic FPN, arXiv 1901.02446), with one 3×3 convolution instead of seven.
+    """
+
+    def __init__(self, channels: list[int], classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, kernel_size=1) for c in channels)
+        self.smooth = nn.Sequential(
+            nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
+            nn.GroupNorm(min(32, width), width),
+            nn.GELU(),
+        )
+        self.final = nn.Conv2d(width, classes, kernel_size=1)
+
+    def forward(self, pyramid: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Four maps, fine to coarse → logits B C H W of `size`."""
+        merged: Tensor | None = None
+        for lateral, level in zip(reversed(self.laterals), reversed(pyramid), strict=True):
+            here = lateral(level)  # B width H/s W/s
+            merged = here if merged is None else here + _resize(merged, here.shape[-2:])
+        return _resize(self.final(self.smooth(merged)), size)  # B C H W
+
+
+def token_map(tokens: Tokens) -> Tensor:
+    """Patch tokens as a picture, B D h w; frames are averaged."""
+    frames, rows, columns = tokens.grid
+    grid = tokens.patch.transpose(1, 2).unflatten(-1, (frames, rows, columns))  # B D t h w
+    return grid.mean(dim=2)  # B D h w
+
+
+def pyramid_channels(backbone: Backbone) -> list[int]:
+    """Channels of the four maps of `backbone.pyramid`, by one look at an empty picture."""
+    was_training = backbone.training
+    backbone.eval()
+    device = next(backbone.parameters()).device
+    with torch.no_grad():
+        empty = torch.zeros(1, backbone.spec.channels, *backbone.spec.input_size, device=device)
+        channels = [level.shape[1] for level in backbone.pyramid(empty)]
+    backbone.train(was_training)
+    return channels
+
+
+POOLED_HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {
+    "linear": LinearHead,
+    "attentive": AttentiveHead,
+}
+"""heads that give one vector an item, by their name in recipes"""
+
+
+def _doubling(before: int, after: int) -> tuple[nn.Module, ...]:
+    up = nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1, bias=False)
+    return up, nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+
+
+def _small_linear(before: int, after: int) -> nn.Linear:
+    layer = nn.Linear(before, after)
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
