@@ -1,0 +1,202 @@
+"""ManifestDataset: the rows of a manifest as samples of a model's input format.
+
+Shapes: C channels, H W model input, K points.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from insonate.data import media
+from insonate.data.augment import Augment
+from insonate.data.manifest import Manifest, Row
+from insonate.data.sample import Meta, Sample
+from insonate.data.sampler import ItemKey, seed_of
+from insonate.data.spacing import spacing_or_none
+from insonate.data.targets import ClassTarget, MaskTarget, PointsTarget, Target, ValueTarget
+from insonate.data.transforms import (
+    Geometry,
+    InputFormat,
+    draw,
+    generator,
+    normalise,
+    photometric,
+    plain,
+    resample,
+    resample_mask,
+)
+from insonate.errors import ManifestError, nearest
+
+
+class ManifestDataset(Dataset[Sample]):
+    """Items of a manifest; rows whose label is missing are left out and counted in `left_out`.
+
+    Args:
+        manifest: the rows, of one split as a rule.
+        fmt: the model's input.
+        target: the label to read; none for self-supervision.
+        augment: what to change at random; none for validation and use.
+
+    Raises:
+        ManifestError: the label column is not there, holds what is no such label, or is empty in every row.
+    """
+
+    def __init__(
+        self, manifest: Manifest, fmt: InputFormat, target: Target | None = None, augment: Augment | None = None
+    ) -> None:
+        self.manifest, self.fmt, self.target, self.augment = manifest, fmt, target, augment
+        self.rows, self.labels = _labelled(manifest, target)
+        self.left_out = len(manifest) - len(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: ItemKey | int) -> Sample:
+        if not isinstance(key, ItemKey):
+            key = ItemKey(int(key), seed_of("item", 0, 0, int(key)))
+        row, label = self.rows[key.index], self.labels[key.index]
+        frame = self._frame(row, key.item_seed)
+        image = self._read(row, frame)
+        augment = self.augment
+        if augment is None:
+            geometry = plain(image.shape[:2], self.fmt)
+            picture = resample(image, geometry, self.fmt)
+        else:
+            rng = generator(key.item_seed)
+            geometry = draw(image.shape[:2], self.fmt, augment, rng)
+            picture = photometric(resample(image, geometry, self.fmt), augment, rng)
+        sample = Sample(
+            image=tv_tensors.Image(normalise(picture, self.fmt)),
+            meta=_meta(row, image.shape[:2], geometry, frame),
+            item_seed=key.item_seed,
+        )
+        if row.get("weight") is not None:
+            sample["weight"] = float(row["weight"])
+        self._add_label(sample, row, label, geometry)
+        return sample
+
+    def original(self, index: int) -> np.ndarray:
+        """The picture as it is in the medium: H W or H W 3, uint8."""
+        row = self.rows[index]
+        return self._read(row, self._frame(row, None))
+
+    def _frame(self, row: Row, item_seed: int | None) -> int:
+        """The labelled frame; else a random one in training, the middle one otherwise."""
+        if row.get("frame") is not None:
+            return int(row["frame"])
+        frames = row["frames"] or 1
+        if self.augment is None or item_seed is None:
+            return int(frames // 2)
+        return seed_of("frame", item_seed) % int(frames)
+
+    def _read(self, row: Row, frame: int) -> np.ndarray:
+        return np.asarray(media.read_frames(self.manifest.file(row), [frame])[0])
+
+    def _add_label(self, sample: Sample, row: Row, label: Any, geometry: Geometry) -> None:
+        target = self.target
+        if isinstance(target, ClassTarget):
+            sample["label"] = label
+        elif isinstance(target, ValueTarget):
+            sample["value"] = label
+        elif isinstance(target, MaskTarget):
+            mask = self._mask(row, target, sample["meta"].original_hw)
+            sample["mask"] = tv_tensors.Mask(resample_mask(mask, geometry, self.fmt))
+        elif isinstance(target, PointsTarget):
+            points = geometry.points(label)  # K 2
+            if geometry.mirrored:
+                points = points[list(target.hflip)]
+            there = torch.from_numpy(np.isfinite(points).all(1))
+            values = torch.from_numpy(np.nan_to_num(points, nan=0.0)).float()
+            values[~there] = 0  # a NaN would spoil masked losses
+            sample["points"] = tv_tensors.KeyPoints(values, canvas_size=(self.fmt.height, self.fmt.width))
+            sample["visible"] = there
+
+    def _mask(self, row: Row, target: MaskTarget, hw: tuple[int, int]) -> np.ndarray:
+        where = f"{self.manifest.source}, {row[target.column]}"
+        mask = np.asarray(media.read_frames(self.manifest.file(row, target.column), [0])[0])
+        if mask.ndim == 3:
+            if (mask != mask[..., :1]).any():
+                raise ManifestError(where, "is a coloured mask", "Save masks as grey PNG of class numbers")
+            mask = mask[..., 0]
+        if mask.shape != hw:
+            raise ManifestError(where, f"is {mask.shape} pixels, its image {hw}", "Make them the same size")
+        if len(target.classes) == 2:
+            return (mask > 0).astype(np.uint8)
+        if mask.max() >= len(target.classes):
+            raise ManifestError(
+                where, f"holds grey level {mask.max()}, with {len(target.classes)} classes", "Name every class"
+            )
+        return mask
+
+
+def _meta(row: Row, hw: tuple[int, ...], geometry: Geometry, frame: int) -> Meta:
+    labelled = row.get("frame")
+    return Meta(
+        item_id=row["path"] if labelled is None else f"{row['path']}#{labelled}",
+        original_hw=(int(hw[0]), int(hw[1])),
+        spacing=spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"]),
+        input_from_original=geometry.matrix(),
+        patient_id=row["patient_id"],
+        study_id=row["study_id"],
+        view=row["view"],
+        site=row["site"],
+        vendor=row["vendor"],
+        frame=frame,
+    )
+
+
+def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], list[Any]]:
+    if target is None:
+        return manifest.rows, [None] * len(manifest)
+    manifest.column(target.column)  # raises where there is none
+    rows, labels = [], []
+    for number, row in enumerate(manifest.rows, 1):
+        value = row[target.column]
+        if value is None or value == "":
+            continue
+        label = _label(value, target, f"{manifest.source}, item {number} ({row['path']}), column {target.column!r}")
+        if label is None:
+            continue
+        if isinstance(target, MaskTarget | PointsTarget) and row.get("frame") is None and (row["frames"] or 1) > 1:
+            raise ManifestError(
+                f"{manifest.source}, item {number} ({row['path']})",
+                f"has a label in {target.column!r} but does not say for which of {row['frames']} frames",
+                "Add a column 'frame' (counted from 0)",
+            )
+        rows.append(row)
+        labels.append(label)
+    if not rows:
+        raise ManifestError(
+            manifest.source, f"column {target.column!r} is empty in all {len(manifest)} rows", "Add labels"
+        )
+    return rows, labels
+
+
+def _label(value: Any, target: Target, where: str) -> Any:
+    if isinstance(target, ClassTarget):
+        return _class_index(value, target, where)
+    if isinstance(target, MaskTarget):
+        return str(value)
+    if isinstance(target, ValueTarget):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ManifestError(where, f"{str(value)[:40]!r} is no number", "Leave it empty where it is unknown")
+        return float(value)
+    if not isinstance(value, list | tuple) or len(value) != 2 * len(target.names):
+        raise ManifestError(
+            where, f"is no list of {2 * len(target.names)} numbers", f"Order: x, y of {', '.join(target.names)}"
+        )
+    points = np.array(value, dtype=np.float64).reshape(-1, 2)  # K 2
+    return points if np.isfinite(points).all(1).any() else None
+
+
+def _class_index(value: Any, target: ClassTarget, where: str) -> int:
+    name = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if name not in target.classes:
+        raise ManifestError(where, f"{name[:40]!r} is none of the classes", nearest(name, target.classes))
+    return target.classes.index(name)

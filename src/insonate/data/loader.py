@@ -1,0 +1,145 @@
+"""Loader: batches of a dataset, the same for any number of workers and ranks, from any step on.
+
+Shapes: B items, C channels, H W model input, K points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from insonate.data.sample import Batch, Sample
+from insonate.data.sampler import EpochSampler, ItemKey
+from insonate.errors import InsonateError
+
+
+class ItemDataset(Protocol):
+    """What the loader needs of a dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: ItemKey, /) -> Sample: ...
+
+
+class Loader:
+    """Batches by (seed, epoch, step).
+
+    Args:
+        dataset: yields a sample for an `ItemKey`.
+        batch: items a step on this rank.
+        seed: of the run.
+        shuffle: a new order each epoch; else the order of the dataset.
+        workers: processes that read ahead; 0 reads in this one. They stay between epochs.
+        rank: of this process.
+        world: number of ranks; the global batch of a step is `batch · world` items, cut into rank slices.
+        drop_last: leave out the items that do not fill a last step.
+
+    Raises:
+        ManifestError: there are fewer items than one step needs.
+    """
+
+    def __init__(
+        self, dataset: ItemDataset, batch: int, *, seed: int = 0, shuffle: bool = True, workers: int = 0,
+        rank: int = 0, world: int = 1, drop_last: bool = True,
+    ) -> None:  # fmt: skip
+        self.dataset, self.batch, self.drop_last = dataset, batch, drop_last
+        self.sampler = EpochSampler(
+            len(dataset), batch, seed=seed, shuffle=shuffle, rank=rank, world=world, drop_last=drop_last
+        )
+        with _quiet():
+            self._torch: DataLoader[Batch | InsonateError] = DataLoader(
+                _Fetch(dataset),
+                batch_sampler=self.sampler,
+                collate_fn=_as_is,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=torch.cuda.is_available(),
+            )
+
+    def __len__(self) -> int:
+        """Steps an epoch on each rank."""
+        return len(self.sampler)
+
+    @property
+    def items_per_epoch(self) -> int:
+        """Items that all ranks together see in an epoch."""
+        sampler = self.sampler
+        return len(sampler) * self.batch * sampler.world if self.drop_last else sampler.num_items
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from `start_step` on.
+
+        Raises:
+            InsonateError: an item cannot be read; it names the file.
+        """
+        self.sampler.current_epoch, self.sampler.start_step = epoch, start_step
+        with _quiet():
+            batches = iter(self._torch)
+        for step in range(start_step, len(self)):
+            batch = next(batches)
+            if isinstance(batch, InsonateError):
+                raise batch
+            batch["step_seed"] = self.sampler.step_seed(epoch, step)
+            yield batch
+
+
+def collate(samples: Sequence[Sample], step_seed: int = 0) -> Batch:
+    """Stack samples of the same kind of label into a batch."""
+    batch = Batch(
+        image=_stack([s["image"] for s in samples]),  # B C H W
+        meta=[s["meta"] for s in samples],
+        item_seed=[s["item_seed"] for s in samples],
+        step_seed=step_seed,
+    )
+    first = samples[0]
+    if "mask" in first:
+        batch["mask"] = _stack([s["mask"] for s in samples]).long()  # B H W
+    if "points" in first:
+        batch["points_xy"] = _stack([s["points"] for s in samples]).float()  # B K 2
+        batch["visible"] = _stack([s["visible"] for s in samples])  # B K
+    if "label" in first:
+        batch["label"] = torch.tensor([s["label"] for s in samples])  # B
+    if "value" in first:
+        batch["value"] = torch.tensor([s["value"] for s in samples], dtype=torch.float32)  # B
+    if any("weight" in s for s in samples):
+        batch["weight"] = torch.tensor([s.get("weight", 1.0) for s in samples], dtype=torch.float32)  # B
+    return batch
+
+
+class _Fetch(Dataset["Batch | InsonateError"]):
+    """Makes whole batches in the worker; an `InsonateError` comes back as a value.
+
+    torch would rebuild it from its message alone, and lose which file it was about.
+    """
+
+    def __init__(self, dataset: ItemDataset) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, keys: list[ItemKey]) -> Batch | InsonateError:
+        try:
+            return collate([self.dataset[key] for key in keys])
+        except InsonateError as error:
+            return error
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([t.as_subclass(Tensor) for t in tensors])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """More workers than cores, and a fork beside idle threads, are meant here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        yield
