@@ -1,4 +1,4 @@
-"""Write stills (PNG), cine clips (H.264 in MP4) and calibrated ultrasound DICOM, with the same bytes every time.
+"""Write stills (PNG), cine clips (H.264 in MP4) and calibrated ultrasound DICOM; equal input, equal bytes.
 
 Shapes: T frames, H W pixels, 3 = RGB; all uint8.
 """
@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.tag import Tag
 from pydicom.uid import (
+    UID,
     ExplicitVRLittleEndian,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
@@ -109,7 +110,7 @@ def _planes(frame: np.ndarray) -> av.VideoFrame:
     return planes
 
 
-def write_dicom(
+def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     path: Path | str,
     frames: np.ndarray,
     *,
@@ -229,7 +230,7 @@ def _dicom_bytes(header: Dataset) -> bytes:
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta.ImplementationClassUID = uid_from("insonate")
+    header.file_meta.ImplementationClassUID = UID(uid_from("insonate"))
     header.file_meta.ImplementationVersionName = VERSION_NAME
     content = io.BytesIO()
     dcmwrite(content, header, enforce_file_format=True)
