@@ -139,6 +139,24 @@ def _fill(path: Path, content: Content) -> None:
         disk.fsync(file)
 
 
+def append(path: Path | str, data: bytes, *, flush: bool = False) -> None:
+    """Add `data` to the end of a log; a kill may cut its last line, which the log's reader leaves out.
+
+    Args:
+        path: the log; made if it is absent.
+        data: whole lines.
+        flush: also bring all that the log holds to the disk.
+
+    Raises:
+        InsonateError: the disk is full, or the place cannot be written.
+    """
+    with told(path), Path(path).open("ab") as file:
+        if data:
+            disk.write(file, data)
+        if flush:
+            disk.fsync(file)
+
+
 @contextlib.contextmanager
 def publish_dir(path: Path | str) -> Iterator[Path]:
     """Fill a folder under a temporary name and rename it to `path` when the block ends without an error.
