@@ -1,0 +1,284 @@
+"""The command line: parse, call, print. Results on stdout, progress and log on stderr.
+
+Only typer is imported here; each command imports what it needs, so that help is instant.
+Exit codes: 0 done (also for an interrupted training, which resumes), 1 a fault of ours or a failed check,
+2 bad input (one line on stderr).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from insonate.errors import InsonateError
+
+PLAIN: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(
+    help="Pretrain, adapt, evaluate and use ultrasound foundation models. Not for clinical use.",
+    epilog="Start here: insonate demo --quick",
+    pretty_exceptions_enable=False,
+    **PLAIN,
+)
+data_app = typer.Typer(help="Make manifests: the tables that training reads.", **PLAIN)
+recipes_app = typer.Typer(help="Look at the shipped recipes.", **PLAIN)
+app.add_typer(data_app, name="data")
+app.add_typer(recipes_app, name="recipes")
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    """Options that stand before the command."""
+    context.obj = debug
+    if debug:
+        os.environ["INSONATE_DEBUG"] = "1"
+    if version:
+        from insonate import __version__
+
+        say(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+@app.command(epilog="Example: insonate demo --quick --out demo")
+def demo(
+    out: Out = Path("insonate-demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="a few steps of everything")] = False,
+) -> None:
+    """Do the whole job on synthetic data: pretrain, adapt, evaluate, predict, report. Offline, on a CPU."""
+    from insonate.experiments.demo import run_demo
+
+    say(run_demo(out, quick=quick))
+
+
+@app.command(epilog="Example: insonate doctor --json")
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: device, decoders, extras, disk; with the line that mends what is missing."""
+    from insonate.deploy.doctor import examine, summary
+
+    report = summary(examine())
+    if as_json:
+        say(json.dumps(report, indent=1))
+    else:
+        for check in report["checks"]:
+            mend = f"  → {check['mend']}" if check["mend"] else ""
+            say(f"{check['status']}  {check['name']:<14} {check['detail']}{mend}")
+    raise typer.Exit(1 if report["status"] == "FAIL" else 0)
+
+
+@data_app.command("scan", epilog="Example: insonate data scan archive --out archive/manifest.parquet")
+def data_scan(
+    folder: Annotated[Path, typer.Argument(help="folder with DICOM, video or image files")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="manifest to write (.parquet or .csv)")],
+    as_json: AsJson = False,
+) -> None:
+    """List a folder's media in a manifest; files that cannot be read are named on stderr."""
+    from insonate.data import scan
+
+    result = scan(folder, out)
+    for error in result.errors:
+        warn(error)
+    shown = {"manifest": str(out), "items": len(result.manifest), "errors": len(result.errors)}
+    say(
+        json.dumps(shown) if as_json else f"{out}: {shown['items']} items, {shown['errors']} unreadable files"
+    )
+
+
+@data_app.command(
+    "split", epilog="Example: insonate data split manifest.parquet --out split.parquet --val 0.1 --test 0.2"
+)
+def data_split(
+    manifest: Annotated[Path, typer.Argument(help="manifest to read")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="manifest to write; else the same one")
+    ] = None,
+    val: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
+    test: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
+    seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
+) -> None:
+    """Put each patient in one of train, val and test, whatever the order of the rows."""
+    from insonate.data import Manifest, split_by_patient
+
+    if val + test >= 1:
+        raise InsonateError(
+            "--val and --test", f"{val} + {test} leaves nothing to train on", "Make them smaller"
+        )
+    fractions = {"train": 1 - val - test, "val": val, "test": test}
+    split = split_by_patient(Manifest.read(manifest), fractions, seed=seed)
+    out = split.write(out or manifest)
+    splits = split.column("split")
+    counts = {name: splits.count(name) for name in fractions}
+    say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+@data_app.command(
+    "phantom", epilog="Example: insonate data phantom phantom --patients 200 --formats png,dicom"
+)
+def data_phantom(
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    kind: Annotated[Literal["fetal", "lesion", "mixed"], typer.Option(help="scenes")] = "mixed",
+    patients: Annotated[int, typer.Option(min=1, max=1_000_000)] = 100,
+    images_per_patient: Annotated[int, typer.Option(min=1, max=1000)] = 2,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
+    formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Make synthetic labelled ultrasound with a manifest, split by patient."""
+    from insonate.data import split_by_patient
+    from insonate.phantom import generate
+
+    kinds = tuple(part.strip() for part in formats.split(","))
+    manifest = generate(
+        out,
+        kind=kind,
+        patients=patients,
+        images_per_patient=images_per_patient,
+        seed=seed,
+        size=size,
+        formats=kinds,
+    )
+    path = out / "manifest.parquet"
+    split_by_patient(manifest, seed=seed).write(path)
+    say(f"{path}: {len(manifest)} items")
+
+
+@recipes_app.command("list", epilog="Example: insonate recipes list")
+def recipes_list() -> None:
+    """Name the shipped recipes, each with its first line."""
+    from insonate.recipes.load import shipped
+
+    for name, path in shipped().items():
+        say(f"{name:<18} {path.read_text('utf-8').splitlines()[0].lstrip('# ')}")
+
+
+@recipes_app.command("show", epilog="Example: insonate recipes show keypoints_hc optim.lr=1e-4")
+def recipes_show(
+    recipe: Annotated[str, typer.Argument(help="shipped name or file")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as for train")] = None,
+    as_written: Annotated[bool, typer.Option("--as-written", help="the file, comments and all")] = False,
+) -> None:
+    """Print what a run would use, every default written out; or the file, to start your own from."""
+    from insonate.recipes import load, plain_yaml
+
+    if as_written:
+        say(plain_yaml.read_text(load.find(recipe)).rstrip())
+        return
+    say(plain_yaml.write(load.resolved(load.load_recipe(recipe, overrides or []))).rstrip())
+
+
+@app.command(
+    epilog="Example: insonate train keypoints_hc data.manifest=phantom/manifest.parquet --out runs/hc"
+)
+def train(
+    recipe: Annotated[str, typer.Argument(help="shipped name or file")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, for example optim.lr=2e-4")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="run folder; the same command resumes")],
+) -> None:
+    """Train what a recipe says. The same command goes on after an interruption."""
+    from insonate.recipes.load import load_recipe
+
+    checked = load_recipe(recipe, overrides or [])  # before torch is imported
+    from insonate.recipes.run import run_recipe
+
+    result = run_recipe(checked, out)
+    if result.interrupted:
+        warn(f"{out}: interrupted; the same command goes on from the last checkpoint")
+        return
+    say(json.dumps({"model": str(result.model_dir), "metrics": result.metrics}))
+
+
+@app.command(
+    epilog="Example: insonate evaluate runs/hc/model phantom/manifest.parquet --out runs/hc/evaluation"
+)
+def evaluate(
+    model: Annotated[str, typer.Argument(help="model folder or hub id")],
+    manifest: Annotated[Path, typer.Argument(help="manifest with the labels")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="value of the column split")] = "test",
+    train_manifest: Annotated[
+        Path | None, typer.Option(help="what it was trained on, to look for leaks")
+    ] = None,
+) -> None:
+    """Score a model with intervals by patient, per site and vendor; writes evaluation.json and report.html."""
+    from insonate.data import Manifest
+    from insonate.evaluate import evaluate_model
+    from insonate.hub import load
+
+    trained_on = None if train_manifest is None else Manifest.read(train_manifest)
+    evaluate_model(load(model), Manifest.read(manifest), split=split, out=out, train_manifest=trained_on)
+    say(out / "report.html")
+
+
+@app.command(epilog="Example: insonate predict study.dcm clip.mp4 --model runs/hc/model --out predictions")
+def predict(
+    media: Annotated[list[Path], typer.Argument(help="DICOM, video or image files")],
+    model: Annotated[str, typer.Option(help="model folder or hub id")],
+    out: Out = Path("predictions"),
+) -> None:
+    """Measure media with a trained model: one JSON object a line on stdout, pictures in the folder."""
+    from insonate.deploy import predict_media
+
+    for prediction in predict_media(media, model, out):
+        say(json.dumps(prediction if isinstance(prediction, dict) else prediction.to_dict()))
+
+
+@app.command(epilog="Example: insonate models --json")
+def models(as_json: AsJson = False) -> None:
+    """Name the backbones, objectives and tasks that recipes may use, with their options."""
+    from insonate.recipes import catalogue
+
+    entries = catalogue.read()
+    if as_json:
+        say(json.dumps(entries, indent=1, ensure_ascii=False))
+        return
+    for kind in catalogue.KINDS:
+        say(f"{kind}:")
+        for name, entry in entries[kind].items():
+            options = sorted(set(entry["options"].get("properties", {})) - {"name"})
+            say(f"  {name:<16} {entry['doc']}")
+            if options:
+                say(f"  {'':<16} options: {', '.join(options)}")
+
+
+def say(text: object) -> None:
+    """A result line on stdout; a reader that went away (`| head`) ends the command quietly."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
+
+
+def warn(text: object) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Entry point; the only place that catches InsonateError."""
+    try:
+        app()
+    except InsonateError as error:
+        if os.environ.get("INSONATE_DEBUG"):
+            raise
+        warn(error)
+        raise SystemExit(2) from None

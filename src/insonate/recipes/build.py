@@ -1,0 +1,160 @@
+"""`Recipe` → the things that train: datasets, loader, backbone with its weights, objective or task, validation."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from insonate.data import InputFormat, Loader, Manifest, ManifestDataset
+from insonate.data.manifest import patient_key
+from insonate.errors import RecipeError
+from insonate.evaluate import predict_loop
+from insonate.hub import load
+from insonate.models import Backbone, build_backbone, freeze
+from insonate.objectives import build_objective
+from insonate.objectives.base import Objective
+from insonate.recipes.schema import Recipe
+from insonate.tasks import build_task
+from insonate.tasks.base import Prediction, Task
+from insonate.weights import load_into, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a run trains, with what, and how it is validated."""
+
+    method: Objective | Task
+    manifest: Manifest
+    """the rows that are trained on"""
+    loader: Loader
+    validate: Callable[[Objective | Task], dict[str, float]] | None
+    """mean scores over the validation split; none where the recipe has no such split"""
+
+
+def build(recipe: Recipe) -> Built:
+    """Everything that a recipe names; the initial weights depend on its seed only.
+
+    Raises:
+        InsonateError: a file, an option or a weight does not fit; the message names it.
+    """
+    data = recipe.data
+    manifest = Manifest.read(Path(data.manifest))
+    train = some_patients(_split(manifest, recipe, "split"), fraction=data.fraction, seed=recipe.seed)
+    held_out = None if data.val_split is None else _split(manifest, recipe, "val_split")
+    method = build_method(recipe)
+    target = method.target() if isinstance(method, Task) else None
+    fmt = input_format(method.backbone)
+    dataset = ManifestDataset(train, fmt, target, data.augment)
+    where = f"{data.manifest}, split {data.split!r}"
+    if len(dataset) < data.batch:
+        what = f"{len(dataset)} usable items, fewer than a batch of {data.batch}"
+        raise RecipeError(where, what, "Add items, or make data.batch smaller")
+    loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers)
+    validate = None if held_out is None else validation(ManifestDataset(held_out, fmt, target), recipe)
+    return Built(method=method, manifest=train, loader=loader, validate=validate)
+
+
+def _split(manifest: Manifest, recipe: Recipe, key: str) -> Manifest:
+    name = getattr(recipe.data, key)
+    found = {row["split"] or "(none)" for row in manifest.rows}
+    if name not in found:
+        mend = "Run `insonate data split` on it" + ("" if key == "split" else ", or set data.val_split=null")
+        what = f"no rows of split {name!r} in {recipe.data.manifest} (it has {', '.join(sorted(found))})"
+        raise RecipeError(f"data.{key}", what, mend)
+    return manifest.select(split=name)
+
+
+def build_method(recipe: Recipe) -> Objective | Task:
+    """Backbone (with its weights, partly frozen) inside the recipe's objective or task.
+
+    Raises:
+        InsonateError: an option or a weight does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        backbone = build_backbone(recipe.backbone.options())
+        if recipe.backbone.weights is not None:
+            start_from(backbone, Path(recipe.backbone.weights))
+        freeze(backbone, recipe.backbone.train)
+        if recipe.task is not None:
+            return build_task(backbone, recipe.task.options())
+        assert recipe.objective is not None  # noqa: S101  the schema wants one of the two
+        return build_objective(backbone, recipe.objective.options())
+
+
+def start_from(backbone: Backbone, path: Path) -> None:
+    """Load the weights of a model folder's encoder, or of a weights file, into `backbone`.
+
+    Raises:
+        WeightsError: they are of another architecture; the first differing tensors are named.
+    """
+    state = load(str(path)).backbone.state_dict() if path.is_dir() else read(path)
+    load_into(backbone, state, path)
+
+
+def input_format(backbone: Backbone) -> InputFormat:
+    """What the dataset must make of a picture for this backbone."""
+    spec = backbone.spec
+    height, width = spec.input_size
+    return InputFormat(height=height, width=width, channels=spec.channels, mean=spec.mean, std=spec.std)
+
+
+def some_patients(manifest: Manifest, *, fraction: float, seed: int) -> Manifest:
+    """The rows of a share of the patients, chosen by a hash, so that smaller shares lie inside larger ones."""
+    if fraction >= 1:
+        return manifest
+
+    def rank(patient: str) -> bytes:
+        return hashlib.blake2b(f"fraction {seed} {patient}".encode()).digest()
+
+    keys = [patient_key(row["patient_id"] or "") for row in manifest.rows]
+    patients = sorted(set(keys), key=rank)
+    chosen = set(patients[: math.ceil(fraction * len(patients))])
+    return manifest.with_rows([row for row, key in zip(manifest.rows, keys, strict=True) if key in chosen])
+
+
+def validation(dataset: ManifestDataset, recipe: Recipe) -> Callable[[Objective | Task], dict[str, float]]:
+    """Mean scores of a task, or the loss of an objective, over a held-out dataset."""
+
+    def validate(method: Objective | Task) -> dict[str, float]:
+        if isinstance(method, Task):
+            predictions, truths = predict_loop(method, dataset, batch=recipe.data.batch)
+            return mean_scores(method, predictions, truths)
+        return {"loss": mean_loss(method, dataset, recipe)}
+
+    return validate
+
+
+def mean_scores(task: Task, predictions: list[Prediction], truths: list[Prediction]) -> dict[str, float]:
+    """Each score of the task, averaged over the items to which it applies."""
+    scores: dict[str, list[float]] = {}
+    for prediction, truth in zip(predictions, truths, strict=True):
+        for name, value in task.score(prediction, truth).items():
+            scores.setdefault(name, []).append(value)
+    present = {name: [v for v in values if not math.isnan(v)] for name, values in scores.items()}
+    return {name: math.fsum(values) / len(values) for name, values in present.items() if values}
+
+
+@torch.no_grad()
+def mean_loss(method: nn.Module, dataset: ManifestDataset, recipe: Recipe) -> float:
+    """Loss over a dataset, in eval mode, with the same masks at each call."""
+    device = next(method.parameters()).device
+    loader = Loader(
+        dataset, min(recipe.data.batch, len(dataset)), seed=recipe.seed, shuffle=False, drop_last=False
+    )
+    was_training, losses, weights = method.training, [], []
+    method.eval()
+    try:
+        for batch in loader.epoch(0, 0):
+            batch["image"] = batch["image"].to(device)
+            losses.append(float(method(batch).total))
+            weights.append(len(batch["meta"]))
+    finally:
+        method.train(was_training)
+    return sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
