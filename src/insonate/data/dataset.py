@@ -48,7 +48,11 @@ class ManifestDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, manifest: Manifest, fmt: InputFormat, target: Target | None = None, augment: Augment | None = None
+        self,
+        manifest: Manifest,
+        fmt: InputFormat,
+        target: Target | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.manifest, self.fmt, self.target, self.augment = manifest, fmt, target, augment
         self.rows, self.labels = _labelled(manifest, target)
@@ -130,7 +134,9 @@ class ManifestDataset(Dataset[Sample]):
             return (mask > 0).astype(np.uint8)
         if mask.max() >= len(target.classes):
             raise ManifestError(
-                where, f"holds grey level {mask.max()}, with {len(target.classes)} classes", "Name every class"
+                where,
+                f"holds grey level {mask.max()}, with {len(target.classes)} classes",
+                "Name every class",
             )
         return mask
 
@@ -160,10 +166,16 @@ def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], lis
         value = row[target.column]
         if value is None or value == "":
             continue
-        label = _label(value, target, f"{manifest.source}, item {number} ({row['path']}), column {target.column!r}")
+        label = _label(
+            value, target, f"{manifest.source}, item {number} ({row['path']}), column {target.column!r}"
+        )
         if label is None:
             continue
-        if isinstance(target, MaskTarget | PointsTarget) and row.get("frame") is None and (row["frames"] or 1) > 1:
+        if (
+            isinstance(target, MaskTarget | PointsTarget)
+            and row.get("frame") is None
+            and (row["frames"] or 1) > 1
+        ):
             raise ManifestError(
                 f"{manifest.source}, item {number} ({row['path']})",
                 f"has a label in {target.column!r} but does not say for which of {row['frames']} frames",
@@ -185,11 +197,15 @@ def _label(value: Any, target: Target, where: str) -> Any:
         return str(value)
     if isinstance(target, ValueTarget):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ManifestError(where, f"{str(value)[:40]!r} is no number", "Leave it empty where it is unknown")
+            raise ManifestError(
+                where, f"{str(value)[:40]!r} is no number", "Leave it empty where it is unknown"
+            )
         return float(value)
     if not isinstance(value, list | tuple) or len(value) != 2 * len(target.names):
         raise ManifestError(
-            where, f"is no list of {2 * len(target.names)} numbers", f"Order: x, y of {', '.join(target.names)}"
+            where,
+            f"is no list of {2 * len(target.names)} numbers",
+            f"Order: x, y of {', '.join(target.names)}",
         )
     points = np.array(value, dtype=np.float64).reshape(-1, 2)  # K 2
     return points if np.isfinite(points).all(1).any() else None

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from insonate.data.spacing import spacing_or_none
 from insonate.errors import InsonateError, ManifestError, nearest
-from insonate.files import atomic_write, inside
+from insonate.files import Content, atomic_write, inside
 
 TEXT = ("path", "kind", "patient_id", "study_id", "series_id", "view", "site", "vendor", "split")
 WHOLE = ("frames", "height", "width", "frame")
@@ -138,7 +138,9 @@ class Manifest:
             ManifestError: another ending, or the media do not lie under the folder of `path`.
         """
         path = Path(path)
-        writer = {".csv": _write_csv, ".parquet": _write_parquet}.get(path.suffix.lower())
+        writers: dict[str, Callable[[list[Row], list[str]], Content]]
+        writers = {".csv": _write_csv, ".parquet": _write_parquet}
+        writer = writers.get(path.suffix.lower())
         if writer is None:
             raise ManifestError(path, f"ends in {path.suffix!r}", "Write to a .parquet or .csv file")
         columns = _all_columns(self.rows)
@@ -241,7 +243,9 @@ def _typed(rows: list[Row], where: object) -> list[Row]:
             value = row.get(column)
             if not isinstance(value, str):
                 continue
-            row[column] = convert(value.strip(), f"{where}, row {number}, column {column!r}") if value.strip() else None
+            row[column] = (
+                convert(value.strip(), f"{where}, row {number}, column {column!r}") if value.strip() else None
+            )
     return rows
 
 
@@ -260,7 +264,9 @@ def _number(text: str, where: str) -> float | int:
     if NOT_A_NUMBER.fullmatch(text) and ("spacing_" in where or "'fps'" in where):
         return math.nan  # unknown
     if not NUMBER.fullmatch(text):
-        raise ManifestError(where, f"{text[:40]!r} is no finite number", "Leave the cell empty where it is unknown")
+        raise ManifestError(
+            where, f"{text[:40]!r} is no finite number", "Leave the cell empty where it is unknown"
+        )
     value = float(text)
     whole = re.fullmatch(r"[+-]?[0-9]{1,18}", text)
     return int(text) if whole else value
@@ -330,7 +336,9 @@ def _numeric_cell(column: str, value: Any, where: str) -> float | int:
     if column in WHOLE:
         lowest = 0 if column == "frame" else 1
         if not (lowest <= number <= MAX_FRAMES and number == int(number)):
-            raise ManifestError(where, f"{value!r} is no whole number from {lowest} to {MAX_FRAMES}", "Correct it")
+            raise ManifestError(
+                where, f"{value!r} is no whole number from {lowest} to {MAX_FRAMES}", "Correct it"
+            )
         return int(number)
     if number < 0:
         raise ManifestError(where, f"{value!r} is negative", "Leave the cell empty where it is unknown")
@@ -350,7 +358,9 @@ def _list_cell(values: Sequence[Any], where: str) -> list[float]:
 def _check_row(row: Row, where: str) -> None:
     row["kind"] = row["kind"] or "image"
     if row["kind"] not in KINDS:
-        raise ManifestError(f"{where}, column 'kind'", f"{row['kind'][:40]!r} is no kind", nearest(row["kind"], KINDS))
+        raise ManifestError(
+            f"{where}, column 'kind'", f"{row['kind'][:40]!r} is no kind", nearest(row["kind"], KINDS)
+        )
     if row["split"] and row["split"] not in SPLITS:
         raise ManifestError(
             f"{where}, column 'split'", f"{row['split'][:40]!r} is no split", nearest(row["split"], SPLITS)
@@ -359,7 +369,9 @@ def _check_row(row: Row, where: str) -> None:
         raise ManifestError(f"{where}, column 'path'", "is empty", "Name the media file")
     if not row["patient_id"].strip():
         raise ManifestError(
-            f"{where}, column 'patient_id'", "is empty", "Name the patient, so that no patient is in two splits"
+            f"{where}, column 'patient_id'",
+            "is empty",
+            "Name the patient, so that no patient is in two splits",
         )
     if row.get("frame") is not None and row["frames"] is not None and row["frame"] >= row["frames"]:
         raise ManifestError(
@@ -390,7 +402,9 @@ def _check_files(rows: list[Row], root: Path, source: str, *, check_files: bool)
 
 def _check_file(name: str, root: Path, where: str, folders: dict[str, bool], *, check_files: bool) -> None:
     if "\0" in name or "://" in name or os.path.isabs(name):
-        raise ManifestError(where, f"{name[:80]!r} is no relative file path", "Give it relative to the manifest")
+        raise ManifestError(
+            where, f"{name[:80]!r} is no relative file path", "Give it relative to the manifest"
+        )
     try:
         target = inside(root, name) if not folders.get(name) else root / name
     except InsonateError:
@@ -402,7 +416,9 @@ def _check_file(name: str, root: Path, where: str, folders: dict[str, bool], *, 
     try:
         regular = stat.S_ISREG(target.stat().st_mode)
     except (OSError, ValueError):
-        raise ManifestError(where, f"no file {name[:80]!r} in {root}", "Correct the path or remove the row") from None
+        raise ManifestError(
+            where, f"no file {name[:80]!r} in {root}", "Correct the path or remove the row"
+        ) from None
     if not regular:
         raise ManifestError(where, f"{name[:80]!r} is no regular file", "Name one media file a row")
 
@@ -452,9 +468,15 @@ def _write_parquet(rows: list[Row], columns: list[str]) -> Callable[[BinaryIO], 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = dict.fromkeys(TEXT, pa.string()) | dict.fromkeys(WHOLE, pa.int64()) | dict.fromkeys(REAL, pa.float64())
+    types = (
+        dict.fromkeys(TEXT, pa.string())
+        | dict.fromkeys(WHOLE, pa.int64())
+        | dict.fromkeys(REAL, pa.float64())
+    )
     try:
         arrays = {c: pa.array([row.get(c) for row in rows], types.get(c)) for c in columns}
     except (pa.ArrowException, UnicodeEncodeError) as error:
-        raise ManifestError("manifest", f"cannot be written as Parquet ({error})", "Keep one type a column") from None
+        raise ManifestError(
+            "manifest", f"cannot be written as Parquet ({error})", "Keep one type a column"
+        ) from None
     return lambda file: pq.write_table(pa.table(arrays), file)

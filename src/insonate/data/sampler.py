@@ -14,7 +14,7 @@ from insonate.errors import ManifestError
 class ItemKey(NamedTuple):
     """An item and the seed of what is random about it in this epoch."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     item_seed: int
 
 
@@ -25,7 +25,7 @@ def seed_of(*parts: int | str) -> int:
 
 
 class EpochSampler:
-    """Batches of `ItemKey` for one rank; the global batch of a step does not depend on the number of ranks."""
+    """Batches of `ItemKey` for one rank; the global batch of a step is the same for any number of ranks."""
 
     def __init__(
         self, num_items: int, batch: int, *, seed: int, shuffle: bool, rank: int, world: int, drop_last: bool
@@ -49,7 +49,9 @@ class EpochSampler:
         """Items of an epoch in the order in which they are seen."""
         if not self.shuffle:
             return np.arange(self.num_items)
-        return np.random.Generator(np.random.Philox(seed_of("order", self.seed, epoch))).permutation(self.num_items)
+        return np.random.Generator(np.random.Philox(seed_of("order", self.seed, epoch))).permutation(
+            self.num_items
+        )
 
     def step_seed(self, epoch: int, step: int) -> int:
         """Equal on all ranks."""

@@ -39,6 +39,8 @@ def _split_of(patient_id: str, fractions: Mapping[str, float], seed: int) -> str
 
 
 def patient_place(patient_id: str, seed: int) -> float:
-    """A uniform number in [0, 1) of a patient: the first p of them make a random fraction p of the patients."""
-    digest = hashlib.blake2b(f"{seed}\0{patient_key(patient_id)}".encode("utf-8", "surrogatepass"), digest_size=8)
+    """A uniform number in [0, 1) of a patient: those below p are a random part p of all patients."""
+    digest = hashlib.blake2b(
+        f"{seed}\0{patient_key(patient_id)}".encode("utf-8", "surrogatepass"), digest_size=8
+    )
     return (int.from_bytes(digest.digest(), "big") >> 11) / (1 << 53)

@@ -120,7 +120,7 @@ def resample(image: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Tensor:
 
 def resample_mask(mask: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Tensor:
     """The mask (H W, class indices) as the input sees it: H W int64, nearest, 0 outside the original."""
-    source = torch.from_numpy(np.ascontiguousarray(mask))[None]  # 1 H0 W0
+    source = torch.from_numpy(np.require(mask, requirements=["C", "W"]))[None]  # 1 H0 W0
     if geometry.turned:
         matrix = geometry.input_from_original
         out = _sample(source.float(), matrix, fmt, mode="nearest")
@@ -157,13 +157,19 @@ def photometric(picture: Tensor, augment: Augment, rng: np.random.Generator) -> 
 
 
 def _channels(image: np.ndarray, fmt: InputFormat) -> Tensor:
-    if image.dtype != np.uint8 or image.ndim not in {2, 3} or (image.ndim == 3 and image.shape[2] not in {1, 3}):
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in {2, 3}
+        or (image.ndim == 3 and image.shape[2] not in {1, 3})
+    ):
         raise MediaError(
-            "image", f"has shape {image.shape} and type {image.dtype}", "Give H W or H W 3 values from 0 to 255"
+            "image",
+            f"has shape {image.shape} and type {image.dtype}",
+            "Give H W or H W 3 values from 0 to 255",
         )
     if not image.size:
         raise MediaError("image", f"has shape {image.shape}: it is empty", "Give at least one pixel")
-    source = torch.from_numpy(np.ascontiguousarray(image))
+    source = torch.from_numpy(np.require(image, requirements=["C", "W"]))
     source = source[None] if image.ndim == 2 else source.permute(2, 0, 1)  # 1 or 3, H0 W0
     if len(source) == 3 and fmt.channels == 1:
         weights = torch.tensor(LUMINANCE).view(3, 1, 1)
@@ -190,7 +196,9 @@ def _resize_box(top: int, left: int, height: int, width: int, fmt: InputFormat) 
     )
 
 
-def _about_centre(angle_rad: float, factor: float, shift: tuple[float, float], fmt: InputFormat) -> np.ndarray:
+def _about_centre(
+    angle_rad: float, factor: float, shift: tuple[float, float], fmt: InputFormat
+) -> np.ndarray:
     cx, cy = (fmt.width - 1) / 2, (fmt.height - 1) / 2
     a, b = factor * math.cos(angle_rad), factor * math.sin(angle_rad)
     return np.array(
