@@ -1,1 +1,33 @@
-"""Package phantom."""
+"""Labelled ultrasound out of physics: pictures with known truth, for tests, examples and trials.
+
+physics.py: polar maps to 8-bit frames, the machines · scene.py: what an anatomy must answer, shared
+geometry · fetus.py: fetal head with the head circumference's points · lesion.py: breast lesion with class
+and mask · write.py: `generate`, media and manifest.
+
+Every picture is a pure function of (seed, patient, item). May import data, files, errors; only cli and
+experiments may import it.
+"""
+
+from insonate.phantom.fetus import Fetus, Head
+from insonate.phantom.lesion import Breast, Lesion
+from insonate.phantom.physics import VENDORS, Grid, Lattice, Machine, Maps, Vendor, lattice, stream
+from insonate.phantom.scene import Scene, Truth
+from insonate.phantom.write import generate
+
+__all__ = [
+    "VENDORS",
+    "Breast",
+    "Fetus",
+    "Grid",
+    "Head",
+    "Lattice",
+    "Lesion",
+    "Machine",
+    "Maps",
+    "Scene",
+    "Truth",
+    "Vendor",
+    "generate",
+    "lattice",
+    "stream",
+]

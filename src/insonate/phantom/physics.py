@@ -1,0 +1,447 @@
+"""From polar maps of tissue to an 8-bit ultrasound frame. Knows machines, no anatomy.
+
+The chain: complex Gaussian scatter at material coordinates × echogenicity, plus specular echoes, attenuated
+along the beam, blurred by a depth-dependent point spread function, over haze, clutter and noise; logarithm,
+automatic gain, smoothing, grey map, scan conversion. Numbers: shared spec phantom, section 1.
+
+Shapes: R samples along the beam, L lines, H W pixels. Axes: x to the right, z away from the probe, both in
+mm from the middle of the probe's face. Amplitudes are linear, `_db` are 20·log10 of an amplitude.
+
+Every random number is a pure function of (seed, patient, stream). Matrices are sparse bands: fast, free of
+denormals (tails are cut at 1e-3), and summed in one order whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+Frame = npt.NDArray[np.uint8]
+
+SOUND_MM_PER_US = 1.54
+FIRST_SAMPLE_MM = 2.0
+TGC_DB_CM_MHZ = 0.5
+"""the attenuation that every machine assumes and makes up for"""
+FWHM = 2.355
+PRE_ROLL = 4
+"""frames rendered before a clip, so that persistence has settled"""
+
+
+def stream(seed: int, patient: int, name: str) -> np.random.Generator:
+    """The random numbers of one purpose (`name`) of one patient; the same everywhere, in any order."""
+    digest = hashlib.blake2b(f"insonate-phantom/1|{seed}|{patient}|{name}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+# --- machines ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """One invented machine with one probe."""
+
+    name: str
+    f_mhz: float
+    cycles: float
+    """length of the pulse"""
+    aperture_mm: float
+    focus_mm: float
+    range_db: float
+    noise_db: float
+    haze_db: float
+    clutter_db: float
+    gamma: float
+    floor: float
+    """grey level, 0 to 1, of silence"""
+    smooth: float
+    """standard deviation of the smoothing after the logarithm, samples"""
+    persistence: float
+    """share of the frame before, 0 to 1"""
+    shape: Literal["sector", "curved", "linear"]
+    lines: int
+    half_angle_deg: float = 0.0
+    radius_mm: float = 0.0
+    """of the probe's face; 0 for a sector"""
+    width_mm: float = 0.0
+    """of a linear probe"""
+
+    def jittered(self, rng: np.random.Generator) -> Vendor:
+        """The machine as set up for one study: each setting within ±10 %."""
+        names = ("f_mhz", "cycles", "focus_mm", "range_db", "gamma")
+        changed = {k: getattr(self, k) * rng.uniform(0.9, 1.1) for k in names}
+        return replace(self, noise_db=self.noise_db + rng.normal(0, 1.5), **changed)
+
+
+VENDORS: dict[str, Vendor] = {
+    v.name: v
+    for v in (
+        Vendor(
+            name="Northlight", f_mhz=2.5, cycles=3.0, aperture_mm=19, focus_mm=80, range_db=66, noise_db=-48,
+            haze_db=-25, clutter_db=-6, gamma=1.7, floor=0.14, smooth=0.5, persistence=0.08, shape="sector",
+            lines=144, half_angle_deg=38,
+        ),
+        Vendor(
+            name="Fern", f_mhz=4.5, cycles=2.0, aperture_mm=32, focus_mm=70, range_db=64, noise_db=-48,
+            haze_db=-28, clutter_db=-20, gamma=1.7, floor=0.0, smooth=0.8, persistence=0.05, shape="curved",
+            lines=192, half_angle_deg=34, radius_mm=50,
+        ),
+        Vendor(
+            name="Willow", f_mhz=3.6, cycles=2.6, aperture_mm=26, focus_mm=85, range_db=58, noise_db=-45,
+            haze_db=-25, clutter_db=-16, gamma=1.4, floor=0.05, smooth=0.7, persistence=0.25, shape="curved",
+            lines=160, half_angle_deg=36, radius_mm=60,
+        ),
+        Vendor(
+            name="Bracken", f_mhz=5.0, cycles=1.8, aperture_mm=36, focus_mm=60, range_db=74, noise_db=-52,
+            haze_db=-32, clutter_db=-24, gamma=2.0, floor=0.02, smooth=1.0, persistence=0.1, shape="curved",
+            lines=224, half_angle_deg=38, radius_mm=45,
+        ),
+        Vendor(
+            name="Slate", f_mhz=9.0, cycles=2.0, aperture_mm=12, focus_mm=25, range_db=66, noise_db=-48,
+            haze_db=-30, clutter_db=-14, gamma=1.4, floor=0.01, smooth=0.6, persistence=0.05, shape="linear",
+            lines=192, width_mm=42,
+        ),
+        Vendor(
+            name="Basalt", f_mhz=7.5, cycles=2.4, aperture_mm=10, focus_mm=22, range_db=60, noise_db=-44,
+            haze_db=-27, clutter_db=-10, gamma=1.2, floor=0.04, smooth=0.8, persistence=0.2, shape="linear",
+            lines=160, width_mm=48,
+        ),
+    )
+}  # fmt: skip
+CURVED = tuple(v.name for v in VENDORS.values() if v.shape == "curved")
+LINEAR = tuple(v.name for v in VENDORS.values() if v.shape == "linear")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the samples of the beams lie."""
+
+    vendor: Vendor
+    depth_mm: float
+    samples: int
+
+    @cached_property
+    def r_mm(self) -> Array:
+        """R: distance from the probe's face along the beam."""
+        return np.linspace(FIRST_SAMPLE_MM, self.depth_mm, self.samples, dtype=np.float32)
+
+    @property
+    def step_mm(self) -> float:
+        """Between two samples of a beam."""
+        return (self.depth_mm - FIRST_SAMPLE_MM) / (self.samples - 1)
+
+    @cached_property
+    def lateral(self) -> Array:
+        """L: beam angle in radians, or x in mm for a linear probe."""
+        half = self.vendor.width_mm / 2 if self.linear else math.radians(self.vendor.half_angle_deg)
+        return np.linspace(-half, half, self.vendor.lines, dtype=np.float32)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the beams are parallel."""
+        return self.vendor.shape == "linear"
+
+    @cached_property
+    def x_mm(self) -> Array:
+        """R L."""
+        if self.linear:
+            return np.broadcast_to(self.lateral, (self.samples, self.vendor.lines))
+        return (self.r_mm[:, None] + self.vendor.radius_mm) * np.sin(self.lateral)
+
+    @cached_property
+    def z_mm(self) -> Array:
+        """R L."""
+        if self.linear:
+            return np.broadcast_to(self.r_mm[:, None], (self.samples, self.vendor.lines))
+        radius = self.vendor.radius_mm
+        return (self.r_mm[:, None] + radius) * np.cos(self.lateral) - np.float32(radius)
+
+    @cached_property
+    def line_pitch_mm(self) -> Array:
+        """R: distance between neighbouring lines."""
+        pitch = float(self.lateral[1] - self.lateral[0])
+        return np.full_like(self.r_mm, pitch) if self.linear else pitch * (self.r_mm + self.vendor.radius_mm)
+
+    def along_beam(self, field: Array) -> Array:
+        """|∂field/∂r|, at most 1: the cosine between beam and surface normal where `field` is a distance."""
+        slope = np.empty_like(field)
+        slope[1:-1] = (field[2:] - field[:-2]) / (2 * self.step_mm)
+        slope[0], slope[-1] = slope[1], slope[-2]
+        return np.minimum(np.abs(slope), 1)
+
+
+class Maps(NamedTuple):
+    """A scene at one moment, as a machine meets it: each R L on a `Grid`."""
+
+    amp: Array
+    """echogenicity, linear amplitude"""
+    spec: Array
+    """coherent echo of surfaces, linear amplitude"""
+    att: Array
+    """attenuation, one way, dB/cm/MHz"""
+    loss: Array
+    """dB lost once, at a surface"""
+    label: Labels
+    material_x_mm: Array
+    """where the tissue of the sample was at time 0: its speckle moves with it"""
+    material_z_mm: Array
+
+
+# --- texture ----------------------------------------------------------------------------------------------
+
+
+class Lattice:
+    """Periodic random fields in the plane, read at material coordinates.
+
+    Args:
+        rng: of the fields.
+        blur_mm: standard deviation of the scatter's blur: nearest reading of white noise would jump when
+            tissue moves. Smaller than the point spread; the period is 384 times as long.
+    """
+
+    SIZE = 768
+    PER_BLUR = 2
+    """cells per standard deviation of the blur"""
+
+    def __init__(self, rng: np.random.Generator, blur_mm: float = 0.3) -> None:
+        self.blur_mm, self.pitch_mm = blur_mm, blur_mm / self.PER_BLUR
+        white = rng.standard_normal((2, self.SIZE, self.SIZE), dtype=np.float32)
+        k = np.fft.fftfreq(self.SIZE) * 2 * np.pi / self.pitch_mm
+        pass_ = np.exp(-(k[:, None] ** 2 + k[None] ** 2) * blur_mm**2 / 2)
+        blurred = np.fft.ifft2(np.fft.fft2(white[0] + 1j * white[1]) * pass_)
+        blurred *= math.sqrt(2) / np.sqrt(np.mean(np.abs(blurred) ** 2))
+        self.scatter = np.stack([blurred.real, blurred.imag], -1).astype(np.float32).reshape(-1, 2)
+        self.table = rng.standard_normal((64, 64), dtype=np.float32)
+
+    def read(self, x_mm: Array, z_mm: Array) -> Array:
+        """R 2 L: real and imaginary scatter, each of unit variance."""
+        column = np.rint(x_mm * (1 / self.pitch_mm)).astype(np.int32) % self.SIZE
+        row = np.rint(z_mm * (1 / self.pitch_mm)).astype(np.int32) % self.SIZE
+        return np.ascontiguousarray(self.scatter[row * self.SIZE + column].transpose(0, 2, 1))
+
+    def smooth(self, x_mm: Array, z_mm: Array, cell_mm: float, shift: float = 0.0) -> Array:
+        """Smooth noise of about unit variance and cells of `cell_mm`; another `shift`, another field."""
+        x, z = x_mm * np.float32(1 / cell_mm) + np.float32(17.3 * shift), z_mm * np.float32(1 / cell_mm)
+        z = z + np.float32(7.1 * shift)
+        floor_x, floor_z = np.floor(x), np.floor(z)
+        u, v = x - floor_x, z - floor_z
+        u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)
+        i, j = floor_z.astype(np.int32) % 64, floor_x.astype(np.int32) % 64
+        i1, j1 = (i + 1) % 64, (j + 1) % 64
+        t = self.table
+        top = t[i, j] + (t[i, j1] - t[i, j]) * u
+        low = t[i1, j] + (t[i1, j1] - t[i1, j]) * u
+        return (top + (low - top) * v) * np.float32(1.35)
+
+
+@lru_cache(maxsize=4)
+def lattice(seed: int, blur_mm: float = 0.3) -> Lattice:
+    """The texture of all patients of a seed (each reads it at a place of its own)."""
+    return Lattice(stream(seed, -1, f"texture/{blur_mm}"), blur_mm)
+
+
+# --- the chain --------------------------------------------------------------------------------------------
+
+
+def band(size: int, sigma: float, *, energy: bool) -> sparse.csr_array:
+    """Size size: Gaussian rows, cut at 1e-3 of the peak, of unit energy or (smoothing) of unit sum."""
+    reach = math.ceil(sigma * math.sqrt(-2 * math.log(1e-3)))
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-(offsets**2) / (2 * sigma**2))
+    kernel[kernel < 1e-3] = 0
+    matrix = sparse.diags_array(list(kernel), offsets=list(offsets), shape=(size, size), format="csr")
+    matrix.eliminate_zeros()
+    norm = np.sqrt(matrix.power(2).sum(axis=1)) if energy else matrix.sum(axis=1)
+    return sparse.csr_array(sparse.diags_array(1 / norm) @ matrix, dtype=np.float32)
+
+
+def _power_of_correlated(sigma: float, pitch_mm: Array, blur_mm: float) -> Array:
+    """Power, relative to white noise, of lattice scatter after a unit-energy Gaussian of `sigma` samples.
+
+    Both the kernel's and the lattice's autocorrelation are Gaussian: a sum in closed form, for each depth.
+    """
+    lags = np.arange(-int(8 * sigma) - 1, int(8 * sigma) + 2)
+    kernel = np.exp(-(lags**2) / (4 * sigma**2))
+    field = np.exp(-((lags * pitch_mm[:, None]) ** 2) / (4 * blur_mm**2))
+    return (kernel * field).sum(1).astype(np.float32)
+
+
+class Machine:
+    """A vendor's scanner set to one depth: maps in, frames out.
+
+    Args:
+        vendor: the machine.
+        depth_mm: of the deepest sample.
+        size: height and width of the frame in pixels.
+        rng: of the noise and clutter of this acquisition.
+        texture: the scatter.
+        span_mm: height and width of the view; None shows all of the field. Larger fields are cropped.
+    """
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        depth_mm: float,
+        *,
+        size: int,
+        rng: np.random.Generator,
+        texture: Lattice,
+        span_mm: float | None = None,
+    ) -> None:
+        self.vendor, self.texture, self.gain_db = vendor, texture, 0.0
+        rows = int(np.clip(1.25 * size, 192, 400))
+        self.grid = Grid(vendor, depth_mm, rows)
+        self.screen = Screen(self.grid, size, span_mm)
+        self._point_spread()
+        lines = vendor.lines
+        self._static = rng.standard_normal((rows, 2, lines), dtype=np.float32)
+        self._moving = rng.standard_normal((rows, 2, lines), dtype=np.float32)
+        clutter = np.clip(
+            1 + 0.6 * texture.smooth(self.grid.x_mm, self.grid.z_mm, 20.0, rng.uniform(0, 60)), 0.1, None
+        )
+        r = self.grid.r_mm[:, None]
+        self._noise_power = clutter * np.exp(-r / 16) * 10 ** (vendor.clutter_db / 10)
+        self._noise_power = self._noise_power + 10 ** ((vendor.noise_db + r / depth_mm * 14 - 6) / 10)
+
+    def _point_spread(self) -> None:
+        vendor, grid = self.vendor, self.grid
+        wavelength_mm, r = SOUND_MM_PER_US / vendor.f_mhz, grid.r_mm
+        axial = max(0.55, vendor.cycles * wavelength_mm / 2 / FWHM / grid.step_mm)
+        diffraction = 0.85 * wavelength_mm * r / vendor.aperture_mm
+        defocus = 0.12 * vendor.aperture_mm * np.abs(r - vendor.focus_mm) / vendor.focus_mm
+        width_mm = np.hypot(diffraction, np.minimum(defocus, 0.1 * vendor.aperture_mm))
+        lateral = np.clip(width_mm / FWHM / grid.line_pitch_mm, 0.6, 8)
+        edges = [0, *(grid.samples // part for part in (8, 4, 2, 1))]
+        self.sigma_axial = axial
+        self._axial = band(grid.samples, axial, energy=True)
+        self._zones: list[tuple[slice, float, sparse.csr_array]] = []
+        power, blur_mm = np.empty_like(r), self.texture.blur_mm
+        for start, stop in pairwise(edges):
+            rows, sigma = slice(start, stop), float(lateral[start:stop].mean())
+            self._zones.append((rows, sigma, band(vendor.lines, sigma, energy=True)))
+            power[rows] = _power_of_correlated(sigma, grid.line_pitch_mm[rows], blur_mm)
+        power *= _power_of_correlated(axial, np.array([grid.step_mm], np.float32), blur_mm)
+        self._flat = (1 / np.sqrt(power))[:, None, None]  # R 1 1: the same speckle power at every depth
+        self._wide = band(vendor.lines, vendor.lines * 0.085, energy=False)
+        smooth = max(vendor.smooth, 0.3)
+        self._smooth = band(grid.samples, smooth, energy=False), band(vendor.lines, smooth, energy=False)
+
+    @property
+    def lateral_sigmas(self) -> list[tuple[slice, float]]:
+        """Rows and standard deviation (lines) of the lateral point spread of each depth zone."""
+        return [(rows, sigma) for rows, sigma, _ in self._zones]
+
+    def power(self, maps: Maps, frame: int = 0, *, noise: bool = True) -> Array:
+        """R L: the squared envelope, before gain and logarithm ("iq stage")."""
+        vendor, grid = self.vendor, self.grid
+        through_db = np.cumsum(maps.att, 0) * np.float32(2 * vendor.f_mhz * grid.step_mm / 10)
+        through_db += np.cumsum(maps.loss, 0)
+        through_db -= np.float32(2 * vendor.f_mhz * TGC_DB_CM_MHZ / 10) * grid.r_mm[:, None]
+        through = 10 ** (-np.clip(through_db, -25, 70) / 20)
+        amp, spec = maps.amp * through, maps.spec * through
+
+        field = self.texture.read(maps.material_x_mm, maps.material_z_mm)  # R 2 L
+        field *= self._flat * amp[:, None]
+        field[:, 0] += np.float32(0.9) * spec
+        field[:, 1] += np.float32(0.45) * spec
+        if noise:
+            rolled = np.roll(self._moving, (37 * frame, 11 * frame), (0, 2))
+            deviation = np.sqrt(self._haze(amp, spec) + self._noise_power)
+            field += deviation[:, None] * (np.float32(0.66) * self._static + np.float32(0.75) * rolled)
+
+        lines = vendor.lines
+        for rows, _, lateral in self._zones:
+            block = field[rows].reshape(-1, lines)
+            field[rows] = (lateral @ block.T).T.reshape(-1, 2, lines)
+        field = (self._axial @ field.reshape(grid.samples, -1)).reshape(-1, 2, lines)
+        return field[:, 0] ** 2 + field[:, 1] ** 2 + np.float32(1e-7)
+
+    def _haze(self, amp: Array, spec: Array) -> Array:
+        expected = np.minimum(2 * amp**2 + spec**2, 30)[::4]
+        wide = (self._wide @ expected.T).T
+        late = max(1, len(wide) // 22)
+        wide[late:] += 0.5 * wide[:-late].copy()
+        haze = np.repeat(wide, 4, axis=0)[: len(amp)]
+        return haze * np.float32(10 ** (self.vendor.haze_db / 10))
+
+    def auto_gain(self, maps: Maps, *, quantile: float, level: float, operator_db: float = 0.0) -> None:
+        """Set the gain of a plane: `quantile` of the dB below the near field comes to `level` × range."""
+        db = 10 * np.log10(self.power(maps)[self.grid.samples // 8 :])
+        self.gain_db = level * self.vendor.range_db - float(np.quantile(db, quantile)) + operator_db
+
+    def clip(self, frames: Iterable[Maps], *, first: int = 0) -> Frame:
+        """T H W: the frames numbered `first`, `first` + 1, …, those below 0 only to settle persistence."""
+        shown, before = [], None
+        for number, maps in enumerate(frames, start=first):
+            db = 10 * np.log10(self.power(maps, number)) + np.float32(self.gain_db)
+            if before is not None:
+                db += (before - db) * np.float32(self.vendor.persistence)
+            before = db
+            if number >= 0:
+                shown.append(self.screen.image(self._grey(db)))
+        return np.stack(shown)
+
+    def _grey(self, db: Array) -> Array:
+        """R L in 0 to 1."""
+        bright = np.clip(db / self.vendor.range_db + 1, 0, 1).astype(np.float32)
+        along, across = self._smooth
+        bright = np.clip(along @ (across @ bright.T).T, 0, 1)
+        return self.vendor.floor + (1 - self.vendor.floor) * bright**self.vendor.gamma
+
+
+class Screen:
+    """Scan conversion to a square frame of equal mm per pixel in both directions."""
+
+    def __init__(self, grid: Grid, size: int, span_mm: float | None = None) -> None:
+        vendor = grid.vendor
+        if grid.linear:
+            top, width = 0.0, vendor.width_mm
+        else:
+            half = math.radians(vendor.half_angle_deg)
+            top = vendor.radius_mm * (math.cos(half) - 1)
+            width = 2 * (grid.depth_mm + vendor.radius_mm) * math.sin(half)
+        whole = max(width, grid.depth_mm - top)
+        span = whole if span_mm is None else span_mm
+        self.size, self.mm_per_px = size, span / (size - 1)
+        self.x0_mm = -span / 2
+        self.z0_mm = (top + grid.depth_mm - span) / 2 if span_mm is None or grid.linear else top
+        x = self.x0_mm + self.mm_per_px * np.arange(size)[None]
+        z = self.z0_mm + self.mm_per_px * np.arange(size)[:, None]
+        if grid.linear:
+            r, side = z + 0 * x, x + 0 * z
+        else:
+            r = np.hypot(x, z + vendor.radius_mm) - vendor.radius_mm
+            side = np.arctan2(x, z + vendor.radius_mm)
+        row = (r - FIRST_SAMPLE_MM) / grid.step_mm
+        column = (side - float(grid.lateral[0])) / float(grid.lateral[1] - grid.lateral[0])
+        rows, columns = grid.samples - 1, vendor.lines - 1
+        self.inside = (row >= 0) & (row <= rows) & (column >= 0) & (column <= columns)
+        row, column = np.clip(row, 0, rows - 1e-3), np.clip(column, 0, columns - 1e-3)
+        self._row, self._column = row.astype(np.int32), column.astype(np.int32)
+        self._v, self._u = (row - self._row).astype(np.float32), (column - self._column).astype(np.float32)
+        self._nearest = np.rint(row).astype(np.int32), np.rint(column).astype(np.int32)
+
+    def to_px(self, x_mm: float, z_mm: float) -> tuple[float, float]:
+        """(x, y) in pixels; (0, 0) is the centre of the top-left pixel."""
+        return (x_mm - self.x0_mm) / self.mm_per_px, (z_mm - self.z0_mm) / self.mm_per_px
+
+    def image(self, grey: Array) -> Frame:
+        """H W, 8 bit, bilinear from R L values in 0 to 1; black outside the field."""
+        i, j, u, v = self._row, self._column, self._u, self._v
+        top = grey[i, j] * (1 - u) + grey[i, j + 1] * u
+        low = grey[i + 1, j] * (1 - u) + grey[i + 1, j + 1] * u
+        return np.where(self.inside, np.rint((top * (1 - v) + low * v) * 255), 0).astype(np.uint8)
+
+    def labels(self, label: Labels) -> Labels:
+        """H W, nearest sample; 0 outside the field."""
+        return np.where(self.inside, label[self._nearest], 0).astype(np.uint8)
