@@ -1,4 +1,4 @@
-"""Measurements as pure functions of numbers with their unit in the name. May import data, errors, files, options.
+"""Measurements as pure functions of numbers with their unit in the name. May import data and below.
 
 - `ellipse`: perimeter and area, distances and angles under a spacing, projections of two crossing diameters.
 - `fetal`: head, abdomen and femur sizes, cephalic index, gestational age (Hadlock 1984).

@@ -1,7 +1,7 @@
 """Ellipses and distances: from points in pixels to lengths in mm, and the geometry of two crossing diameters.
 
-Points are (x, y) in pixels of the original. A length in mm multiplies the vector by the spacing before its norm,
-since pixels need not be square.
+Points are (x, y) in pixels of the original. A length in mm multiplies the vector by the spacing before its norm
+is taken, since pixels need not be square.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def square_diameters(points_xy: np.ndarray) -> np.ndarray:
 
 
 def upright_diameters(points_xy: np.ndarray) -> np.ndarray:
-    """Two diameters → a vertical (points 0-1) and a horizontal one (2-3) with a shared centre, lengths kept."""
+    """Two diameters → a vertical (points 0-1) and a horizontal one (2-3) of one centre, lengths kept."""
     centre, first, second = _half_diameters(points_xy)
     a, b = np.linalg.norm(first), np.linalg.norm(second)
     if min(a, b) < TINY_PX:

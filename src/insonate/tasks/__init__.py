@@ -1,1 +1,30 @@
-"""Package tasks."""
+"""Tasks: labelled problems with their head, loss, decoding, scores and picture. May import models and measure.
+
+base               what a task is
+build              from options to a task
+classification     one of several classes an item
+regression         one number an item
+segmentation       a class for each pixel
+keypoints          named points, and the lengths between them
+points_measured    what the named point sets measure
+scores             metrics over all items
+weighted           weighted means over a batch
+drawing            what the tasks draw with
+"""
+
+from insonate.tasks import classification, keypoints, regression, segmentation
+from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
+from insonate.tasks.build import build_task
+
+__all__ = [
+    "TASKS",
+    "Outputs",
+    "Prediction",
+    "Task",
+    "TaskConfig",
+    "build_task",
+    "classification",
+    "keypoints",
+    "regression",
+    "segmentation",
+]
