@@ -72,7 +72,7 @@ class WhiteLattice:
 
 
 def acf_width(power: np.ndarray, axis: int, sigma: float) -> float:
-    """FWHM along `axis`, in samples, of the intensity's autocorrelation: the Gaussian through one lag of it."""
+    """FWHM along `axis`, in samples, of the intensity's autocorrelation: a Gaussian through one lag."""
     centred = np.moveaxis(power - power.mean(), axis, -1)
     lag = max(1, round(sigma))
     correlation = np.mean(centred[..., :-lag] * centred[..., lag:]) / np.mean(centred**2)

@@ -88,10 +88,10 @@ class Head(Scene[HeadCache]):
 
     name = "head"
     mask_labels = (SKULL, BRAIN)
-    gain = (0.95, -0.27)
+    gain = (0.95, -0.35)
 
     def __init__(self, fetus: Fetus, texture: Lattice, rng: np.random.Generator) -> None:
-        self.fetus, self.texture, self._rng_key = fetus, Texture(texture, rng), rng.integers(2**63)
+        self.fetus, self.texture, self._contact_key = fetus, Texture(texture, rng), rng.integers(2**63)
         a, b = fetus.ofd_mm / 2, fetus.bpd_mm / 2
         self.a, self.b = a, b
         self.tilt_rad = math.radians(rng.uniform(-25, 25))
@@ -117,7 +117,7 @@ class Head(Scene[HeadCache]):
 
     def static(self, grid: Grid) -> HeadCache:
         """The transmission through the skin."""
-        rng = np.random.Generator(np.random.Philox(key=int(self._rng_key)))
+        rng = np.random.Generator(np.random.Philox(key=int(self._contact_key)))
         return HeadCache(grid, transmission_db(grid, rng))
 
     def pose(self, t_s: float) -> tuple[tuple[float, float], float]:

@@ -184,7 +184,7 @@ class Breast(Scene[BreastCache]):
         self, lesion: Lesion, texture: Lattice, rng: np.random.Generator, *, width_mm: float, f_mhz: float
     ) -> None:
         self.lesion, self.texture = lesion, Texture(texture, rng)
-        self._rng_key = rng.integers(2**63)
+        self._contact_key = rng.integers(2**63)
         half_u, half_v = lesion.half_axes_mm
         room_mm = max(0.0, width_mm / 2 - 1.3 * half_u - 2)
         self.fat_mm = rng.uniform(4, 10)
@@ -201,7 +201,7 @@ class Breast(Scene[BreastCache]):
 
     def static(self, grid: Grid) -> BreastCache:
         """The transmission through the skin."""
-        rng = np.random.Generator(np.random.Philox(key=int(self._rng_key)))
+        rng = np.random.Generator(np.random.Philox(key=int(self._contact_key)))
         return BreastCache(grid, transmission_db(grid, rng))
 
     def truth(self, t_s: float) -> Truth:

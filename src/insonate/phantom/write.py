@@ -7,6 +7,7 @@ workers that render need numpy and scipy alone.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +21,17 @@ from insonate.errors import InsonateError
 from insonate.files import publish_dir
 from insonate.phantom.fetus import Fetus, Head
 from insonate.phantom.lesion import CLASSES, Breast, Lesion
-from insonate.phantom.physics import CURVED, LINEAR, PRE_ROLL, VENDORS, Frame, Machine, lattice, stream
+from insonate.phantom.physics import (
+    CURVED,
+    LINEAR,
+    PRE_ROLL,
+    VENDORS,
+    Frame,
+    Machine,
+    Vendor,
+    lattice,
+    stream,
+)
 from insonate.phantom.scene import Scene
 
 if TYPE_CHECKING:
@@ -139,28 +150,9 @@ def _rendered(orders: list[Order], workers: int) -> Iterator[Item]:
 
 def render(order: Order) -> Item:
     """Draw patient and acquisition of the order and render it."""
-    seed, patient = order.seed, order.patient
-    fetal = order.kind == "fetal" or (order.kind == "mixed" and patient % 2 == 0)
-    texture = lattice(seed, 0.3 if fetal else 0.12)  # blur in mm: below the point spread of the probe
-    probes = CURVED if fetal else LINEAR
-    vendor = VENDORS[probes[int(stream(seed, patient, "vendor").integers(len(probes)))]]
-    acquisition = stream(seed, patient, f"acquisition/{order.item}")
-    jittered = vendor.jittered(acquisition)
-    anatomy = stream(seed, patient, "anatomy")
-    scene: Scene[Any]
-    if fetal:
-        scene = Head(Fetus.draw(anatomy), texture, acquisition)
-        depth_mm, least_span_mm = scene.depth_mm, scene.least_span_mm
-        half_rad = np.radians(vendor.half_angle_deg)
-        least_span_mm = max(least_span_mm, depth_mm + vendor.radius_mm * (1 - np.cos(half_rad)))
-        span_mm = float(least_span_mm * acquisition.uniform(1.0, 1.15))
-    else:
-        lesion = Lesion.draw(CLASSES[int(anatomy.integers(2))], anatomy)
-        scene = Breast(lesion, texture, acquisition, width_mm=vendor.width_mm, f_mhz=jittered.f_mhz)
-        depth_mm = scene.depth_mm
-        span_mm = max(depth_mm, vendor.width_mm)
-    noise = stream(seed, patient, f"noise/{order.item}")
-    machine = Machine(jittered, depth_mm, size=order.size, rng=noise, texture=texture, span_mm=span_mm)
+    fetal = order.kind == "fetal" or (order.kind == "mixed" and order.patient % 2 == 0)
+    acquisition = stream(order.seed, order.patient, f"acquisition/{order.item}")
+    scene, machine = (_head if fetal else _breast)(order, acquisition)
     cache = scene.static(machine.grid)
     still = scene.frame(cache, 0.0)
     quantile, level = scene.gain
@@ -170,6 +162,35 @@ def render(order: Order) -> Item:
     frames = machine.clip(moments, first=first)
     mask = np.isin(machine.screen.labels(still.label), scene.mask_labels).astype(np.uint8) * np.uint8(255)
     return Item(frames=frames, mask=mask, row=_row(order, scene, machine))
+
+
+def _head(order: Order, acquisition: np.random.Generator) -> tuple[Scene[Any], Machine]:
+    vendor = _vendor(order, CURVED)
+    texture = lattice(order.seed, 0.3)  # blur in mm: below the point spread of the probe
+    setting = vendor.jittered(acquisition)
+    head = Head(Fetus.draw(stream(order.seed, order.patient, "anatomy")), texture, acquisition)
+    drop_mm = vendor.radius_mm * (1 - math.cos(math.radians(vendor.half_angle_deg)))
+    span_mm = max(head.least_span_mm, head.depth_mm + drop_mm) * acquisition.uniform(1.0, 1.15)
+    return head, Machine(
+        setting, head.depth_mm, size=order.size, rng=_noise(order), texture=texture, span_mm=span_mm
+    )
+
+
+def _breast(order: Order, acquisition: np.random.Generator) -> tuple[Scene[Any], Machine]:
+    vendor, anatomy = _vendor(order, LINEAR), stream(order.seed, order.patient, "anatomy")
+    texture = lattice(order.seed, 0.12)
+    setting = vendor.jittered(acquisition)
+    lesion = Lesion.draw(CLASSES[int(anatomy.integers(2))], anatomy)
+    breast = Breast(lesion, texture, acquisition, width_mm=vendor.width_mm, f_mhz=setting.f_mhz)
+    return breast, Machine(setting, breast.depth_mm, size=order.size, rng=_noise(order), texture=texture)
+
+
+def _vendor(order: Order, names: Sequence[str]) -> Vendor:
+    return VENDORS[names[int(stream(order.seed, order.patient, "vendor").integers(len(names)))]]
+
+
+def _noise(order: Order) -> np.random.Generator:
+    return stream(order.seed, order.patient, f"noise/{order.item}")
 
 
 def _row(order: Order, scene: Scene[Any], machine: Machine) -> dict[str, Any]:
