@@ -1,1 +1,26 @@
-"""Package deploy."""
+"""Use of trained models outside training.
+
+| file | content |
+|-|-|
+| `predict.py` | `predict_media`: many files, one JSON and one overlay each |
+| `doctor.py` | what this machine has |
+
+Names load on first use, so that `doctor` runs where torch does not. Imports hub.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from insonate.deploy.predict import FileResult, exit_code, predict_media
+
+__all__ = ["FileResult", "exit_code", "predict_media"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from insonate.deploy import predict
+
+        return getattr(predict, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

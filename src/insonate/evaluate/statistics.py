@@ -67,13 +67,11 @@ def bootstrap_mean(
     sums, counts = np.bincount(group, scores), np.bincount(group).astype(np.float64)  # P, P
     if len(sums) == 1:
         return Interval(value=scores.mean(), low=np.nan, high=np.nan, items=len(scores), patients=1)
-    means = np.concatenate([
-        (drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)
-    ])  # R
+    means = np.concatenate(
+        [(drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)]
+    )  # R
     low, high = _percentiles(means)
-    return Interval(
-        value=float(scores.mean()), low=low, high=high, items=len(scores), patients=len(sums)
-    )
+    return Interval(value=float(scores.mean()), low=low, high=high, items=len(scores), patients=len(sums))
 
 
 def paired_difference(
@@ -155,9 +153,7 @@ def bland_altman(predicted: Sequence[float] | np.ndarray, truth: Sequence[float]
     means, differences = (predicted[known] + truth[known]) / 2, predicted[known] - truth[known]
     bias = float(differences.mean()) if len(differences) else np.nan
     spread = 1.96 * float(differences.std(ddof=1)) if len(differences) > 1 else np.nan
-    return BlandAltman(
-        means=means, differences=differences, bias=bias, low=bias - spread, high=bias + spread
-    )
+    return BlandAltman(means=means, differences=differences, bias=bias, low=bias - spread, high=bias + spread)
 
 
 def patient_index(patients: Sequence[str]) -> np.ndarray:

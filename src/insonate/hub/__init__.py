@@ -1,1 +1,18 @@
-"""Package hub."""
+"""Model folders: what a trained model is on disk and on the hub.
+
+| file | content |
+|-|-|
+| `model.py` | `Model`, `load`: build, predict, embed, save, push |
+| `config.py` | `config.json`, checked |
+| `card.py` | the model card, README.md |
+| `plain.py` | JSON without NaN |
+
+Imports tasks, models, weights and data; the only package that imports huggingface_hub.
+"""
+
+from insonate.hub.card import model_card, synthetic
+from insonate.hub.config import ModelConfig
+from insonate.hub.model import Model, load
+from insonate.hub.plain import to_json
+
+__all__ = ["Model", "ModelConfig", "load", "model_card", "synthetic", "to_json"]

@@ -1,0 +1,105 @@
+"""`config.json` of a model folder: how the model is built again, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
+
+from insonate.data import InputFormat
+from insonate.errors import ModelError
+from insonate.options import Options
+
+CONFIG, PREPROCESSOR, WEIGHTS, CARD = (
+    "config.json", "preprocessor_config.json", "model.safetensors", "README.md",
+)  # fmt: skip
+FILES = (CONFIG, PREPROCESSOR, WEIGHTS, CARD)
+LARGEST_BYTES = 10_000_000
+MEND = "Download or save the model again"
+Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+class InputConfig(Options):
+    """What the model takes: see `data.InputFormat`."""
+
+    height: Side
+    width: Side
+    channels: int = Field(ge=1, le=64)
+    mean: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
+
+    @model_validator(mode="after")
+    def _a_number_a_channel(self) -> InputConfig:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"{self.channels} channels need as many means and standard deviations")
+        return self
+
+    def format(self) -> InputFormat:
+        """The same, as the data package takes it."""
+        return InputFormat(
+            height=self.height, width=self.width, channels=self.channels, mean=self.mean, std=self.std
+        )
+
+    def preprocessor(self) -> dict[str, Any]:
+        """Content of `preprocessor_config.json`, in the hub's words, for other programs."""
+        return {
+            "image_processor_type": "insonate",
+            "do_resize": True,
+            "size": {"height": self.height, "width": self.width},
+            "resize_rule": "stretch to size, bilinear, antialiased",
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "num_channels": self.channels,
+        }
+
+
+class ModelConfig(Options):
+    """The whole `config.json`."""
+
+    format: Literal[1] = 1
+    insonate: str = Field(max_length=100)
+    """version that wrote it"""
+    backbone: dict[str, Any]
+    """registry name and options"""
+    task: dict[str, Any] | None
+    """registry name and options; null = an encoder without a task"""
+    input: InputConfig
+    info: dict[str, Any] = Field(default_factory=dict)
+    """where it comes from: recipe, data, metrics, license"""
+
+    @model_validator(mode="after")
+    def _names(self) -> ModelConfig:
+        for part in (self.backbone, *([self.task] if self.task else [])):
+            if not isinstance(part.get("name"), str):
+                raise ValueError("backbone and task need a name")
+        return self
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The checked `config.json` of a model folder.
+
+    Raises:
+        ModelError: it is missing, too large, no JSON, or does not fit; the message names the field.
+    """
+    path = folder / CONFIG
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ModelError(path, f"has {path.stat().st_size} bytes, a config has a few thousand", MEND)
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            path, f"cannot be read ({error.strerror})", "Give a model folder, as `save_pretrained` writes it"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(path, f"is no JSON ({error})", MEND) from None
+    try:
+        return ModelConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the whole file"
+        raise ModelError(f"{path}, field {field}", first["msg"], MEND) from None

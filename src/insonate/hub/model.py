@@ -1,0 +1,416 @@
+"""Model: a backbone, its task where it has one, and how media become its input.
+
+A model folder holds `config.json` (registry names and options, input format, provenance),
+`preprocessor_config.json`, `model.safetensors` and `README.md`: all that loading needs, and no code.
+Shapes: T frames, C channels, H W pixels, B items, N patches, D channels of a token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import insonate
+from insonate import weights
+from insonate.data import prepare
+from insonate.data.media import probe, read_frames
+from insonate.data.sample import Batch, Matrix, Meta
+from insonate.errors import ModelError, RecipeError, WeightsError
+from insonate.files import atomic_write
+from insonate.hub.card import model_card
+from insonate.hub.config import (
+    CARD,
+    CONFIG,
+    FILES,
+    MEND,
+    PREPROCESSOR,
+    WEIGHTS,
+    InputConfig,
+    ModelConfig,
+    read_config,
+)  # fmt: skip
+from insonate.hub.plain import plain, to_json
+from insonate.models import BACKBONES, Backbone, build_backbone, resolve
+from insonate.tasks import build_task
+from insonate.tasks.base import Prediction, Task
+
+Media = str | Path | np.ndarray | Image.Image
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+LARGEST_NUMBERS = 3_000_000_000
+"""parameters and buffers of a model folder, together"""
+LARGEST_TABLE, WIDEST = 2**26, 1408
+"""tokens × channels of a position table; channels of the widest named backbone"""
+BATCH = 16
+
+
+class HubApi(Protocol):
+    """The two calls of `huggingface_hub.HfApi` that a push needs."""
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
+        """Make the repository where it is missing."""
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
+        """Send the folder as one commit."""
+
+
+class Model:
+    """What `insonate.load` returns and a training run leaves behind.
+
+    Args:
+        backbone: the encoder.
+        task: the task around it; without one the model only embeds.
+        info: where it comes from: `recipe`, `data` (items, patients, sites, synthetic), `metrics`, `license`.
+    """
+
+    def __init__(
+        self, backbone: Backbone, task: Task | None = None, info: Mapping[str, Any] | None = None
+    ) -> None:
+        self.backbone, self.task, self.info = backbone, task, dict(info or {})
+        spec = backbone.spec
+        self.input = InputConfig(
+            height=spec.input_size[0], width=spec.input_size[1], channels=spec.channels,
+            mean=spec.mean, std=spec.std,
+        )  # fmt: skip
+        self.format = self.input.format()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.backbone.parameters()).device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move it; returns itself."""
+        self._whole().to(device)
+        return self
+
+    def preprocess(self, image: np.ndarray) -> tuple[Tensor, Matrix]:
+        """Image HW or HWC, uint8 → model input C H W, and the matrix original → input pixels."""
+        return prepare(image, self.format)
+
+    def predict(self, media: Media | Sequence[Media], *, tta: bool = True) -> Prediction | list[Any]:
+        """What the task says about media.
+
+        Args:
+            media: a path (image, video, DICOM), an array HW or HWC or T H W C (uint8), a PIL image, or a
+                list of those.
+            tta: average with the mirrored image, where the task does so.
+
+        Returns:
+            A `Prediction` in the units of the original; for several frames, a list with one for each; for a
+            list, a list with the result of each entry.
+
+        Raises:
+            ModelError: the model has no task, or `media` is nothing of the above.
+        """
+        if isinstance(media, list | tuple):
+            return [self.predict(one, tta=tta) for one in media]
+        predictions = [prediction for _, prediction in self.stream(media, tta=tta)]  # type: ignore[arg-type]
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def stream(self, media: Media, *, tta: bool = True) -> Iterator[tuple[np.ndarray, Prediction]]:
+        """Each frame of one medium (HW or HWC) with its prediction, as `predict`.
+
+        Raises:
+            ModelError: the model has no task, or `media` cannot be taken.
+        """
+        task = self.task
+        if task is None:
+            raise ModelError(
+                self._name(), "has no task, it only embeds", "Use `embed`, or train a task on it first"
+            )
+        for frames, batch in self._batches(media):
+            with torch.inference_mode():
+                outputs = task.predict(batch, tta=tta)
+                outputs = type(outputs)(*(part.cpu() for part in outputs))
+                predictions = task.decode(outputs, _on(batch, "cpu"))
+            yield from zip(frames, predictions, strict=True)
+
+    def embed(self, media: Media) -> np.ndarray:
+        """T D: for each frame of one medium the mean of its patch tokens."""
+        rows = []
+        for _, batch in self._batches(media):
+            with torch.inference_mode():
+                tokens = self.backbone(batch["image"]).patch  # B N D
+                rows.append(tokens.mean(1).float().cpu().numpy())  # B D
+        return np.concatenate(rows)  # T D
+
+    def draw(self, image: np.ndarray, prediction: Prediction) -> Image.Image:
+        """The original frame with the prediction drawn on it.
+
+        Raises:
+            ModelError: the model has no task.
+        """
+        if self.task is None:
+            raise ModelError(self._name(), "has no task, so nothing to draw", "Train a task on it first")
+        return self.task.draw(Image.fromarray(image).convert("RGB"), prediction)
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write the model folder; files of an earlier save are replaced one by one, the config last.
+
+        Returns:
+            The folder.
+        """
+        from safetensors.torch import save
+
+        folder, whole = Path(folder), self._whole()
+        state = {
+            name: tensor.detach().cpu().contiguous().clone() for name, tensor in whole.state_dict().items()
+        }
+        config = self.config().model_dump(mode="json")
+        atomic_write(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
+        atomic_write(folder / PREPROCESSOR, to_json(self.input.preprocessor()))
+        atomic_write(folder / CARD, model_card(config, _numbers(whole.parameters())))
+        atomic_write(folder / CONFIG, to_json(config))
+        return folder
+
+    def config(self) -> ModelConfig:
+        """What `config.json` holds."""
+        return ModelConfig(
+            insonate=insonate.__version__,
+            backbone=plain(self.backbone.options),
+            task=None if self.task is None else self.task.config.model_dump(mode="json"),
+            input=self.input,
+            info=plain(self.info),
+        )
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, api: HubApi | None = None) -> str:
+        """Send the model folder to the hub as one commit.
+
+        Args:
+            repo_id: owner/name; made where it is missing.
+            private: of a repository that is made now.
+            api: instead of `huggingface_hub.HfApi()`, which takes the user's own login.
+
+        Returns:
+            The repository id.
+
+        Raises:
+            ModelError: the id is none, the hub cannot be reached, or it refuses.
+        """
+        if not HUB_ID.fullmatch(repo_id):
+            raise ModelError(repo_id, "is no hub id", "Use owner/name")
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / "model")
+            with _hub_errors(repo_id):
+                api = api or _default_api()
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                api.upload_folder(
+                    repo_id=repo_id, folder_path=str(folder), commit_message="Model folder of insonate"
+                )
+        return repo_id
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, *, device: str = "cpu") -> Self:
+        """A model from its folder or hub id.
+
+        Raises:
+            ModelError: there is no such folder or id, or its config is damaged or of unknown parts.
+        """
+        folder = find(source)
+        config = read_config(folder)
+        path = folder / WEIGHTS
+        if not path.is_file():
+            raise ModelError(path, "is missing", MEND)
+        backbone, task = _build(config, folder)
+        info = config.info | ({"revision": folder.name} if not Path(source).exists() else {})
+        model = cls(backbone, task, info)
+        model.input, model.format = config.input, config.input.format()
+        whole = model._whole()
+        weights.load_into(whole, weights.read(path), path)
+        whole.eval()
+        return model.to(device)
+
+    def _whole(self) -> nn.Module:
+        """The module whose state is saved: the names of its tensors start with `backbone.` or `head.`."""
+        return self.task if self.task is not None else nn.ModuleDict({"backbone": self.backbone})
+
+    def _name(self) -> str:
+        return f"model {self.backbone.options.get('name', '')}"
+
+    def _batches(self, media: Media) -> Iterator[tuple[tuple[np.ndarray, ...], Batch]]:
+        self._whole().eval()
+        source = _frames(media)
+        while chunk := list(itertools.islice(source, BATCH)):
+            frames = tuple(frame for frame, _ in chunk)
+            prepared = [self.preprocess(frame) for frame in frames]
+            batch = Batch(
+                image=torch.stack([image.as_subclass(Tensor) for image, _ in prepared]).to(
+                    self.device
+                ),  # B C H W
+                meta=[
+                    Meta(**facts, original_hw=frame.shape[:2], input_from_original=matrix)
+                    for (frame, facts), (_, matrix) in zip(chunk, prepared, strict=True)
+                ],
+                item_seed=[0] * len(frames),
+                step_seed=0,
+            )
+            yield frames, batch
+
+
+def load(source: Path | str, *, device: str = "cpu") -> Model:
+    """A model from a local folder, or else from the hub.
+
+    Raises:
+        ModelError: see `Model.from_pretrained`.
+    """
+    return Model.from_pretrained(source, device=device)
+
+
+def find(source: Path | str) -> Path:
+    """The local folder of `source`; a hub id that is no local path is downloaded (JSON and safetensors only).
+
+    Raises:
+        ModelError: neither a folder nor a hub id, or the hub cannot give it.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(source, "is a file, not a model folder", "Give the folder that holds config.json")
+    if isinstance(source, Path) or not HUB_ID.fullmatch(source):
+        raise ModelError(
+            source, "there is no such model folder", "Check the path, or give a hub id owner/name"
+        )
+    with _hub_errors(source):
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(source, allow_patterns=list(FILES)))
+
+
+@contextlib.contextmanager
+def _hub_errors(repo_id: str) -> Iterator[None]:
+    """Turn what the hub client raises in the block into one clear `ModelError`."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
+        return
+    except HFValidationError as error:
+        raise ModelError(repo_id, f"is no hub id ({error})", "Use owner/name") from None
+    except LocalEntryNotFoundError as error:
+        name = type(error).__name__
+    except HfHubHTTPError as error:
+        raise ModelError(
+            repo_id,
+            f"the hub refused ({type(error).__name__})",
+            "Check the name, and log in with `hf auth login` where it is private",
+        ) from None
+    except (
+        HfHubHTTPError.__bases__
+    ) as error:  # errors of the client's HTTP library, whichever it is, and OSError
+        name = type(error).__name__
+    raise ModelError(
+        repo_id,
+        f"the hub cannot be reached ({name})",
+        "Check the connection, unset HF_HUB_OFFLINE, or give the path of a model folder",
+    )
+
+
+def _default_api() -> HubApi:
+    from huggingface_hub import HfApi
+
+    return HfApi()
+
+
+def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None]:
+    """The modules of a config, made first without memory to count them.
+
+    Raises:
+        ModelError: unknown names or options.
+        WeightsError: larger than any model of ours, or much larger than the weights beside it.
+    """
+    where = folder / CONFIG
+    try:
+        _check_table(config, where)
+        with torch.device("meta"):
+            backbone, task = _make(config)
+        whole: nn.Module = task or backbone
+        numbers = _numbers(whole.parameters()) + _numbers(whole.buffers())
+        stored = (folder / WEIGHTS).stat().st_size  # at least one byte a number
+        if numbers > min(LARGEST_NUMBERS, 4 * stored + 1_000_000):
+            raise WeightsError(where, f"describes {numbers} numbers, {WEIGHTS} has {stored} bytes", MEND)
+        return _make(config)
+    except RecipeError as error:
+        raise ModelError(f"{where}, field {error.where}", error.what, error.mend) from None
+
+
+def _check_table(config: ModelConfig, where: Path) -> None:
+    """Refuse input sizes whose position table, which is computed and not stored, would fill the memory.
+
+    Raises:
+        WeightsError: it would.
+    """
+    options = resolve(BACKBONES, config.backbone)[1]
+    height, width = getattr(options, "input_size", (224, 224))
+    tokens = (height // getattr(options, "patch", 16)) * (width // getattr(options, "patch", 16))
+    if tokens * getattr(options, "width", WIDEST) > LARGEST_TABLE:
+        raise WeightsError(where, f"describes a backbone of {tokens} tokens", MEND)
+
+
+def _make(config: ModelConfig) -> tuple[Backbone, Task | None]:
+    backbone = build_backbone(config.backbone)
+    return backbone, None if config.task is None else build_task(backbone, config.task)
+
+
+def _numbers(tensors: Iterator[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def _on(batch: Batch, device: str) -> Batch:
+    return Batch(**{**batch, "image": batch["image"].to(device)})
+
+
+def _frames(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Each frame of a medium with the facts for its `Meta`."""
+    if isinstance(media, str | Path):
+        yield from _frames_of_file(Path(media))
+        return
+    if isinstance(media, Image.Image):
+        media = np.asarray(media if media.mode in {"L", "RGB"} else media.convert("RGB"))
+    if not isinstance(media, np.ndarray):
+        raise ModelError(
+            "predict", f"cannot take a {type(media).__name__}", "Give a path, an array, a PIL image or a list"
+        )
+    if media.dtype != np.uint8 or media.size == 0:
+        raise ModelError(
+            "predict",
+            f"the array is {media.dtype} of shape {media.shape}",
+            "Give grey levels 0 to 255 as uint8",
+        )
+    colour = media.shape[-1] in {1, 3}
+    if media.ndim == 2 or (media.ndim == 3 and colour):
+        media = media[None]  # T H W, or T H W C
+    elif not (media.ndim == 4 and colour):
+        raise ModelError(
+            "predict",
+            f"an array of shape {media.shape} is ambiguous",
+            "Give H W, H W C or T H W C with C 1 or 3",
+        )
+    for number, frame in enumerate(media):
+        yield (
+            frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame,
+            {
+                "item_id": "array",
+                "frame": number,
+            },
+        )
+
+
+def _frames_of_file(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    header = probe(path)
+    facts = {
+        "item_id": str(path), "spacing": header.spacing, "patient_id": header.patient_id or "",
+        "study_id": header.study_id or "", "vendor": header.vendor,
+    }  # fmt: skip
+    for number, frame in enumerate(read_frames(path)):
+        yield frame, {**facts, "frame": number}
