@@ -127,8 +127,8 @@ def _check(kind: str, patients: int, images_per_patient: int, size: int, formats
     if patients < 1 or images_per_patient < 1:
         what = f"{patients} patients with {images_per_patient} pictures each"
         raise InsonateError(where, what, "Ask for at least one of each")
-    if not 64 <= size <= 1024:
-        raise InsonateError(where, f"a size of {size} px", "Choose 64 to 1024")
+    if not 32 <= size <= 4096:
+        raise InsonateError(where, f"a size of {size} px", "Choose 32 to 4096")
     if not formats or not set(formats) <= set(FORMATS):
         raise InsonateError(where, f"formats {list(formats)}", f"Choose among {', '.join(FORMATS)}")
     if "mp4" in formats and size % 2:
