@@ -34,7 +34,8 @@ def table(tmp_path):
         rows.append({
             "path": f"i{i}.png", "patient_id": f"p{i // 2}", "mask_path": f"m{i}.png", "label": "ab"[i % 2],
             "value": i / 2 if i else None, "points": [1.0, 2.0, float("nan"), 4.0, 5.0, 6.0, 7.0, 8.0],
-            "split": "train" if i < 8 else "test", "spacing_row_mm": 0.1, "spacing_col_mm": 0.2, "view": "=head",
+            "split": "train" if i < 8 else "test", "spacing_row_mm": 0.1, "spacing_col_mm": 0.2,
+            "view": "=head",
         })  # fmt: skip
     return Manifest.from_rows(rows, tmp_path)
 
@@ -78,9 +79,11 @@ def test_writing_elsewhere_moves_the_paths_or_says_why_not(table, tmp_path_facto
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patient_id": "P4 "}, "splits"), ({"path": "../x.png"}, "outside"), ({"path": "none.png"}, "no file"),
+        ({"patient_id": "P4 "}, "splits"), ({"path": "../x.png"}, "outside"),
+        ({"path": "none.png"}, "no file"),
         ({"split": "trian"}, "train"), ({"kind": "vidoe"}, "video"), ({"spacing_row_mm": -1}, "negative"),
-        ({"patient_id": ""}, "patient"), ({"frames": -1}, "whole number"), ({"mask_path": "/etc/hosts"}, "relative"),
+        ({"patient_id": ""}, "patient"), ({"frames": -1}, "whole number"),
+        ({"mask_path": "/etc/hosts"}, "relative"),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_named(table, change, message):

@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +29,7 @@ COLUMNS = (
     "path", "kind", "patient_id", "study_id", "series_id", "view", "site", "vendor", "frames", "fps", "height",
     "width", "spacing_row_mm", "spacing_col_mm", "split",
 )  # fmt: skip
-"""columns that every manifest has; `frame` (the labelled frame of a loop) and the label columns may follow"""
+"""columns of every manifest; `frame` (the labelled frame of a loop) and the label columns may follow"""
 
 KINDS = ("image", "video", "dicom")
 SPLITS = ("train", "val", "test")
@@ -251,7 +250,9 @@ def _typed(rows: list[Row], where: object) -> list[Row]:
 
 def _converter(texts: list[str], column: str, where: object) -> Callable[[str, str], Any]:
     numbers = sum(NUMBER.fullmatch(t.strip()) is not None for t in texts)
-    if column in WHOLE or column in REAL or (texts and 2 * numbers > len(texts)):
+    if column in REAL:
+        return lambda text, where: math.nan if NOT_A_NUMBER.fullmatch(text) else _number(text, where)
+    if column in WHOLE or (texts and 2 * numbers > len(texts)):
         return _number
     if texts and all(t.lstrip().startswith("[") for t in texts):
         return _list
@@ -261,8 +262,6 @@ def _converter(texts: list[str], column: str, where: object) -> Callable[[str, s
 
 
 def _number(text: str, where: str) -> float | int:
-    if NOT_A_NUMBER.fullmatch(text) and ("spacing_" in where or "'fps'" in where):
-        return math.nan  # unknown
     if not NUMBER.fullmatch(text):
         raise ManifestError(
             where, f"{text[:40]!r} is no finite number", "Leave the cell empty where it is unknown"
@@ -300,12 +299,15 @@ def _checked(rows: list[Row], root: Path, source: str, *, check_files: bool) -> 
         unknown_spacing += _mend_spacing(new)
         checked.append(new)
     _check_files(checked, root, source, check_files=check_files)
-    _check_splits(checked, source)
+    _check_patients(checked, source)
+    _even_numbers(checked, columns)
     notes = []
     if not has_patients:
         notes.append("no patient_id: each file counts as a patient of its own")
     if unknown_spacing:
         notes.append(f"{unknown_spacing} rows with a spacing that cannot be: taken as unknown")
+    if doubled := _num_files_in_two_splits(checked):
+        notes.append(f"{doubled} files are in two splits, under different patients: scores will flatter")
     return Manifest(rows=checked, root=root, source=source, notes=tuple(notes))
 
 
@@ -401,7 +403,7 @@ def _check_files(rows: list[Row], root: Path, source: str, *, check_files: bool)
 
 
 def _check_file(name: str, root: Path, where: str, folders: dict[str, bool], *, check_files: bool) -> None:
-    if "\0" in name or "://" in name or os.path.isabs(name):
+    if "\0" in name or "://" in name or Path(name).is_absolute():
         raise ManifestError(
             where, f"{name[:80]!r} is no relative file path", "Give it relative to the manifest"
         )
@@ -423,19 +425,36 @@ def _check_file(name: str, root: Path, where: str, folders: dict[str, bool], *, 
         raise ManifestError(where, f"{name[:80]!r} is no regular file", "Name one media file a row")
 
 
-def _check_splits(rows: list[Row], source: str) -> None:
-    for column, key in (("patient_id", patient_key), ("path", str)):
-        seen: dict[str, str] = {}
-        for number, row in enumerate(rows, 1):
-            if not row["split"]:
-                continue
-            first = seen.setdefault(key(row[column]), row["split"])
-            if first != row["split"]:
-                raise ManifestError(
-                    f"{source}, row {number}, column {column!r}",
-                    f"{row[column][:80]!r} is in the splits {first!r} and {row['split']!r}",
-                    "Keep all items of a patient in one split; `split_by_patient` does",
-                )
+def _even_numbers(rows: list[Row], columns: Sequence[str]) -> None:
+    """A column that holds whole numbers and fractions holds fractions only, as Parquet would have it."""
+    for column in columns:
+        kinds = {type(row[column]) for row in rows} - {type(None)}
+        if kinds != {int, float}:
+            continue
+        for row in rows:
+            row[column] = None if row[column] is None else float(row[column])
+
+
+def _check_patients(rows: list[Row], source: str) -> None:
+    seen: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        if not row["split"]:
+            continue
+        first = seen.setdefault(patient_key(row["patient_id"]), row["split"])
+        if first != row["split"]:
+            raise ManifestError(
+                f"{source}, row {number}, column 'patient_id'",
+                f"{row['patient_id'][:80]!r} is in the splits {first!r} and {row['split']!r}",
+                "Keep all items of a patient in one split; `split_by_patient` does",
+            )
+
+
+def _num_files_in_two_splits(rows: list[Row]) -> int:
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        if row["split"]:
+            splits.setdefault(row["path"], set()).add(row["split"])
+    return sum(len(of_file) > 1 for of_file in splits.values())
 
 
 # ------------------------------------------------------------------------------------------------ writing

@@ -1,4 +1,4 @@
-"""Which items a step sees, and their seeds: pure functions of (seed, epoch, step), for any number of ranks."""
+"""Which items a step sees, and their seeds: functions of (seed, epoch, step), for any number of ranks."""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ def prepare(image: np.ndarray, fmt: InputFormat) -> tuple[Tensor, Matrix]:
     Raises:
         MediaError: `image` is no such array.
     """
+    check_picture(image)
     geometry = plain(image.shape[:2], fmt)
     return normalise(resample(image, geometry, fmt), fmt), geometry.matrix()
 
@@ -108,8 +109,10 @@ def draw(hw: tuple[int, ...], fmt: InputFormat, augment: Augment, rng: np.random
 def resample(image: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Tensor:
     """The input picture, C H W uint8 or float in 0 … 255, black outside the original.
 
-    Raises:
-        MediaError: `image` is no H W or H W 3 array of uint8.
+    Args:
+        image: H W or H W 3, uint8; see `check_picture`.
+        geometry: of this image.
+        fmt: the model's input.
     """
     source = _channels(image, fmt)  # C H0 W0
     if geometry.turned:
@@ -156,7 +159,12 @@ def photometric(picture: Tensor, augment: Augment, rng: np.random.Generator) -> 
     return out.clamp_(0, 1) * 255
 
 
-def _channels(image: np.ndarray, fmt: InputFormat) -> Tensor:
+def check_picture(image: np.ndarray) -> None:
+    """Check that an array is a grey or RGB picture of 8 bits.
+
+    Raises:
+        MediaError: it is not.
+    """
     if (
         image.dtype != np.uint8
         or image.ndim not in {2, 3}
@@ -169,6 +177,9 @@ def _channels(image: np.ndarray, fmt: InputFormat) -> Tensor:
         )
     if not image.size:
         raise MediaError("image", f"has shape {image.shape}: it is empty", "Give at least one pixel")
+
+
+def _channels(image: np.ndarray, fmt: InputFormat) -> Tensor:
     source = torch.from_numpy(np.require(image, requirements=["C", "W"]))
     source = source[None] if image.ndim == 2 else source.permute(2, 0, 1)  # 1 or 3, H0 W0
     if len(source) == 3 and fmt.channels == 1:

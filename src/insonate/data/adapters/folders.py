@@ -1,4 +1,4 @@
-"""Folders in common shapes as manifests: a folder a class, images with masks, images with a table of points."""
+"""Folders in common shapes as manifests: a folder a class, images with masks, images with points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the adapters share: reading tables and archives with care, and publishing media with their manifest."""
+"""What the adapters share: reading tables and archives with care, publishing media with a manifest."""
 
 from __future__ import annotations
 
@@ -111,13 +111,7 @@ def unpack(archive: Path, members: Iterable[str], folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
             for name in members:
-                with file.open(name) as member:
-                    data = member.read(MAX_MEMBER_BYTES + 1)
-                if len(data) > MAX_MEMBER_BYTES:
-                    raise ManifestError(archive, f"{name} is larger than {MAX_MEMBER_BYTES >> 20} MiB", mend)
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+                _unpack_one(file, name, folder / name)
     except (
         zipfile.BadZipFile,
         KeyError,
@@ -128,6 +122,15 @@ def unpack(archive: Path, members: Iterable[str], folder: Path) -> None:
         OSError,
     ) as error:
         raise ManifestError(archive, f"cannot be unpacked ({error})", mend) from None
+
+
+def _unpack_one(file: zipfile.ZipFile, name: str, target: Path) -> None:
+    with file.open(name) as member:
+        data = member.read(MAX_MEMBER_BYTES + 1)  # not the size that the archive claims
+    if len(data) > MAX_MEMBER_BYTES:
+        raise ManifestError(name, f"is larger than {MAX_MEMBER_BYTES >> 20} MiB", "Copy the data set again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
 
 
 def publish(out: Path | str, rows: Sequence[Row], fill: Callable[[Path], None]) -> Manifest:
