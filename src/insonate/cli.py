@@ -218,7 +218,7 @@ def evaluate(
         Path | None, typer.Option(help="what it was trained on, to look for leaks")
     ] = None,
 ) -> None:
-    """Score a model with intervals by patient, per site and vendor; writes evaluation.json and report.html."""
+    """Score a model, with intervals by patient, per site and vendor; writes report.html and evaluation.json."""
     from insonate.data import Manifest
     from insonate.evaluate import evaluate_model
     from insonate.hub import load

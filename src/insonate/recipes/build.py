@@ -1,13 +1,14 @@
-"""`Recipe` → the things that train: datasets, loader, backbone with its weights, objective or task, validation."""
+"""`Recipe` → what trains: loader, backbone with its weights, objective or task, and the validation."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,7 +42,8 @@ def build(recipe: Recipe) -> Built:
     """Everything that a recipe names; the initial weights depend on its seed only.
 
     Raises:
-        InsonateError: a file, an option or a weight does not fit; the message names it.
+        RecipeError: an option does not fit, or a split has too few items.
+        InsonateError: a file or a weight does not fit; the message names it.
     """
     data = recipe.data
     manifest = Manifest.read(Path(data.manifest))
@@ -84,7 +86,7 @@ def build_method(recipe: Recipe) -> Objective | Task:
         freeze(backbone, recipe.backbone.train)
         if recipe.task is not None:
             return build_task(backbone, recipe.task.options())
-        assert recipe.objective is not None  # noqa: S101  the schema wants one of the two
+        assert recipe.objective is not None  # the schema wants one of the two
         return build_objective(backbone, recipe.objective.options())
 
 
@@ -106,7 +108,7 @@ def input_format(backbone: Backbone) -> InputFormat:
 
 
 def some_patients(manifest: Manifest, *, fraction: float, seed: int) -> Manifest:
-    """The rows of a share of the patients, chosen by a hash, so that smaller shares lie inside larger ones."""
+    """The rows of a share of the patients, chosen by hash: smaller shares lie inside larger ones."""
     if fraction >= 1:
         return manifest
 
@@ -126,19 +128,29 @@ def validation(dataset: ManifestDataset, recipe: Recipe) -> Callable[[Objective 
         if isinstance(method, Task):
             predictions, truths = predict_loop(method, dataset, batch=recipe.data.batch)
             return mean_scores(method, predictions, truths)
-        return {"loss": mean_loss(method, dataset, recipe)}
+        return {"val_loss": mean_loss(method, dataset, recipe)}
 
     return validate
 
 
-def mean_scores(task: Task, predictions: list[Prediction], truths: list[Prediction]) -> dict[str, float]:
-    """Each score of the task, averaged over the items to which it applies."""
+def mean_scores(
+    task: Task, predictions: Sequence[Prediction], truths: Sequence[Prediction]
+) -> dict[str, float]:
+    """Each score averaged over the items to which it applies, and the metrics over all items at once."""
     scores: dict[str, list[float]] = {}
     for prediction, truth in zip(predictions, truths, strict=True):
         for name, value in task.score(prediction, truth).items():
             scores.setdefault(name, []).append(value)
     present = {name: [v for v in values if not math.isnan(v)] for name, values in scores.items()}
-    return {name: math.fsum(values) / len(values) for name, values in present.items() if values}
+    means = {name: math.fsum(values) / len(values) for name, values in present.items() if values}
+    metrics = task.metrics()
+    if len(metrics):
+        found, wanted = (
+            torch.from_numpy(np.stack([one.value for one in some])).float() for some in (predictions, truths)
+        )
+        metrics.update(found, wanted)
+        means |= {name: float(value) for name, value in metrics.compute().items()}
+    return means
 
 
 @torch.no_grad()

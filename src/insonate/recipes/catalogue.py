@@ -1,7 +1,7 @@
 """Names and options of every backbone, objective and task, kept as JSON.
 
 `insonate/catalogue.json` lets recipes be checked, and `insonate models` answer, without importing torch.
-Made from the registries by `python -m insonate.recipes.catalogue` (`make catalogue`); a test holds it current.
+`python -m insonate.recipes.catalogue` (`make catalogue`) makes it of the registries; a test holds it current.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from insonate.files import atomic_write
+from insonate.options import Options
 
 PATH = Path(__file__).parents[1] / "catalogue.json"
 KINDS = ("backbone", "objective", "task")
@@ -26,22 +27,24 @@ def read() -> dict[str, dict[str, Any]]:
 
 def generate() -> dict[str, dict[str, Any]]:
     """The catalogue as the registries say it now; imports torch."""
-    import insonate.models
-    import insonate.objectives
-    import insonate.tasks  # noqa: F401  (importing registers)
-    from insonate.models.backbone import BACKBONES
-    from insonate.models.registry import Registry
-    from insonate.objectives.base import OBJECTIVES
-    from insonate.tasks.base import TASKS
+    from insonate.models import BACKBONES, Registry
+    from insonate.objectives import OBJECTIVES
+    from insonate.tasks import TASKS
 
     registries: tuple[Registry[Any], ...] = (BACKBONES, OBJECTIVES, TASKS)
     return {
         kind: {
-            name: {"doc": sentence(registry[name].make), "options": registry[name].config.model_json_schema()}
+            name: {"doc": sentence(registry[name].make), "options": schema(registry[name].config)}
             for name in registry.names()
         }
         for kind, registry in zip(KINDS, registries, strict=True)
     }
+
+
+def schema(config: type[Options]) -> dict[str, Any]:
+    """JSON schema of an options class, without the class's own docstring."""
+    made = config.model_json_schema()
+    return {key: value for key, value in made.items() if key not in {"title", "description"}}
 
 
 def sentence(thing: Any) -> str:

@@ -93,7 +93,7 @@ def check(plain: Mapping[str, Any], where: object) -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(plain))
     except ValidationError as error:
-        raise told(error, where) from None
+        raise RecipeError(*told(error, where)) from None
     _check_no_conversion(plain, recipe.model_dump(mode="json"), str(where), "")
     return recipe
 
@@ -108,7 +108,7 @@ def _check_method(kind: str, given: Mapping[str, Any], where: object) -> None:
     options = entries[name]["options"]
     own = (BackboneRecipe if kind == "backbone" else Named).model_fields
     _check_keys(given, {**options.get("properties", {}), **dict.fromkeys(own)}, f"{where}: {kind}")
-    missing = [key for key in options.get("required", ()) if key not in given]
+    missing = [key for key in options.get("required", ()) if given.get(key) is None]
     if missing:
         raise RecipeError(f"{where}: {kind}.{missing[0]}", f"{name} needs this key", "Add it")
 
@@ -120,7 +120,11 @@ def _check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
 
 
 def _check_no_conversion(given: Any, kept: Any, where: str, key: str) -> None:
-    """Refuse what pydantic would turn silently into another type: text or bool into a number, text into bool."""
+    """Refuse what pydantic would turn into another type: text or bool into a number, text into bool.
+
+    Raises:
+        RecipeError: with the key.
+    """
     if isinstance(given, Mapping) and isinstance(kept, Mapping):
         for name in given:
             _check_no_conversion(given[name], kept.get(name), where, f"{key}.{name}" if key else str(name))
@@ -135,8 +139,8 @@ def _check_no_conversion(given: Any, kept: Any, where: str, key: str) -> None:
 
 def told(
     error: ValidationError, where: object, model: type[BaseModel] = Recipe, key: str = ""
-) -> RecipeError:
-    """A pydantic error as one line that names the key; what was put in is not printed.
+) -> tuple[str, str, str]:
+    """Where, what and mend of a pydantic error that names the key; what was put in is not printed.
 
     Args:
         error: what pydantic raised.
@@ -150,11 +154,11 @@ def told(
     place = f"{where}: {'.'.join(([key] if key else []) + loc)}".rstrip(": ")
     more = f" ({len(details) - 1} more such errors)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return RecipeError(place, f"is no known key{more}", nearest(loc[-1], _fields(model, loc[:-1])))
+        return (place, f"is no known key{more}", nearest(loc[-1], _fields(model, loc[:-1])))
     if first["type"] == "missing":
-        return RecipeError(place, f"this key is missing{more}", "Add it")
+        return (place, f"this key is missing{more}", "Add it")
     message = first["msg"].removeprefix("Value error, ")
-    return RecipeError(place, f"{message[:1].lower()}{message[1:]}{more}", "Change the value")
+    return (place, f"{message[:1].lower()}{message[1:]}{more}", "Change the value")
 
 
 def _fields(model: type[BaseModel], loc: Sequence[str]) -> list[str]:
@@ -170,7 +174,7 @@ def _fields(model: type[BaseModel], loc: Sequence[str]) -> list[str]:
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain values with every default written out; `check` accepts it and gives the same run."""
+    """The recipe as plain values with every default written out; `check` gives the same run."""
     plain = recipe.model_dump(mode="json")
     del plain["optim"]["seed"]  # the recipe's own seed stands for it
     for kind in catalogue.KINDS:

@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
                 line, f"there are over {MAX_VALUES} values", "A recipe is short; data belong in the manifest"
             )
 
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: ARG002, FBT001, FBT002
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
@@ -101,11 +101,11 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes text which either YAML 1.1 or `_Loader` would read as something else."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-class _Refused(Exception):  # noqa: N818
+class _Refused(Exception):
     """What `read` turns into a RecipeError once the file is known."""
 
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from insonate.data import Manifest
 from insonate.errors import RunError
 from insonate.files import atomic_write
 from insonate.hub import Model
 from insonate.objectives.base import Objective
 from insonate.recipes import plain_yaml
-from insonate.recipes.build import Built, build
+from insonate.recipes.build import Built, build, build_method
 from insonate.recipes.load import resolved
 from insonate.recipes.schema import Recipe
 from insonate.tasks.base import Task
@@ -69,7 +68,7 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
     fitted = fit(built.method, built.loader, settings, run_dir, evaluate=evaluate)
     if fitted.interrupted:
         return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=fitted.last, interrupted=True)
-    return _finish(built, fitted, plain, run_dir)
+    return _finish(recipe, built, fitted, run_dir)
 
 
 def stored(run_dir: Path) -> dict[str, Any] | None:
@@ -114,19 +113,29 @@ def differences(one: Any, other: Any, key: str = "") -> list[str]:
     ]
 
 
-def _finish(built: Built, fitted: FitResult, plain: dict[str, Any], run_dir: Path) -> RunResult:
+def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> RunResult:
     """Save the best weights (the last, where no score chooses) as a model folder, with their scores."""
+    model_dir = run_dir / MODEL
+    if fitted.rank:
+        return RunResult(run_dir=run_dir, model_dir=model_dir, metrics=fitted.last)
     method = built.method
-    if fitted.best is not None:
-        load_weights(fitted.best, method)
+    if recipe.optim.devices > 1:  # the trained module may be in pieces
+        method = build_method(without_weights(recipe))
+    if fitted.best is not None or recipe.optim.devices > 1:
+        load_weights(fitted.best or run_dir / CHECKPOINTS / f"step-{fitted.steps:08d}", method)
     metrics = fitted.last if built.validate is None else built.validate(method)
     method.cpu().eval()
-    info = {"recipe": plain, "data": describe(built.manifest), "metrics": metrics}
+    info = {"recipe": resolved(recipe), "data": describe(built.manifest), "metrics": metrics}
     task = method if isinstance(method, Task) else None
     encoder = method.encoder_for_export() if isinstance(method, Objective) else method.backbone
-    model_dir = Model(encoder, task, info).save_pretrained(run_dir / MODEL)
+    Model(encoder, task, info).save_pretrained(model_dir)
     atomic_write(run_dir / RESULT, json.dumps({"steps": fitted.steps, "metrics": metrics}, indent=1))
     return RunResult(run_dir=run_dir, model_dir=model_dir, metrics=metrics)
+
+
+def without_weights(recipe: Recipe) -> Recipe:
+    """The same architecture, without reading its initial weights again."""
+    return recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update={"weights": None})})
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:

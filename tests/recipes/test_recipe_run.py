@@ -1,0 +1,150 @@
+"""A whole run from a recipe: what it leaves, that it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from insonate.data import Manifest
+from insonate.errors import InsonateError, RecipeError, RunError
+from insonate.hub import load
+from insonate.recipes import plain_yaml, run_recipe
+from insonate.recipes.build import build, build_method, some_patients
+from insonate.recipes.load import check, resolved
+
+
+@pytest.fixture(scope="module")
+def manifest_path(tmp_path_factory):
+    """24 pictures of 8 patients: bright and dark ones, 4 patients to train on."""
+    folder, rows = tmp_path_factory.mktemp("data"), []
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        bright, patient = number % 2, number // 3
+        picture = rng.integers(0, 80, (40, 48), dtype=np.uint8) + np.uint8(120 * bright)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+        rows.append({
+            "path": f"{number}.png", "kind": "image", "patient_id": f"p{patient}", "height": 40, "width": 48,
+            "frames": 1, "split": ["train", "train", "train", "train", "val", "val", "test", "test"][patient],
+            "site": "phantom", "label": ["dark", "bright"][bright],
+        })  # fmt: skip
+    return Manifest.from_rows(rows, folder).write(folder / "manifest.csv")
+
+
+def recipe(manifest_path, **changes):
+    plain = {
+        "data": {"manifest": str(manifest_path), "batch": 4},
+        "backbone": {
+            "name": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 8, "input_size": [32, 32]
+        },
+        "task": {"name": "classification", "column": "label", "classes": ["dark", "bright"]},
+        "optim": {"epochs": 1, "lr": 1e-2, "precision": "32"},
+    }  # fmt: skip
+    for dotted, value in changes.items():
+        part, _, key = dotted.partition("__")
+        plain[part] = {**(plain.get(part) or {}), key: value} if key else value
+    return check(plain, "test")
+
+
+PRETRAIN = {"name": "ijepa", "predictor_width": 16, "predictor_depth": 1, "min_keep": 1, "targets": 2}
+
+
+def test_a_run_leaves_a_resolved_recipe_and_a_model_that_loads(manifest_path, tmp_path):
+    wanted = recipe(manifest_path, optim__epochs=6)
+    result = run_recipe(wanted, tmp_path / "run")
+    stored = plain_yaml.parse((tmp_path / "run/recipe.yaml").read_text(), "stored")
+    assert stored == resolved(wanted)
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    model = load(result.model_dir)
+    assert model.info["data"] == {
+        "items": 12, "patients": 4, "sites": ["phantom"], "vendors": [], "synthetic": True
+    }  # fmt: skip
+    prediction = model.predict(manifest_path.parent / "23.png")
+    assert prediction.names[int(prediction.value.argmax())] == "bright"
+
+
+def test_the_same_call_returns_what_is_done_and_more_epochs_go_on(manifest_path, tmp_path):
+    first = run_recipe(recipe(manifest_path), tmp_path)
+    assert run_recipe(recipe(manifest_path), tmp_path) == first
+    run_recipe(recipe(manifest_path, optim__epochs=2), tmp_path)
+    steps = [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.startswith("step-")]
+    assert "step-00000006" in steps
+    whole = run_recipe(recipe(manifest_path, optim__epochs=2), tmp_path)
+    assert whole.model_dir == first.model_dir
+
+
+def test_another_recipe_in_the_same_folder_is_refused_and_named(manifest_path, tmp_path):
+    run_recipe(recipe(manifest_path), tmp_path)
+    with pytest.raises(RunError, match=r"optim\.lr"):
+        run_recipe(recipe(manifest_path, optim__lr=1e-3), tmp_path)
+
+
+def test_a_folder_with_other_things_is_refused(manifest_path, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        run_recipe(recipe(manifest_path), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_pretrained_weights_start_a_task(manifest_path, tmp_path):
+    pretrained = run_recipe(recipe(manifest_path, task=None, objective=PRETRAIN), tmp_path / "pretrain")
+    assert "val_loss" in pretrained.metrics
+    encoder = load(pretrained.model_dir).backbone
+    task = build_method(
+        recipe(manifest_path, backbone__weights=str(pretrained.model_dir), backbone__train="none")
+    )
+    for name, tensor in task.backbone.state_dict().items():
+        assert torch.equal(tensor, encoder.state_dict()[name])
+    assert not any(parameter.requires_grad for parameter in task.backbone.parameters())
+
+
+def test_the_seed_alone_decides_the_initial_weights(manifest_path):
+    def first(seed):
+        torch.rand(3)  # other use of the generator changes nothing
+        return next(build_method(recipe(manifest_path, seed=seed)).backbone.parameters()).detach()
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+
+
+def test_smaller_shares_of_the_patients_lie_inside_larger_ones(manifest_path):
+    manifest = Manifest.read(manifest_path)
+    shares = [
+        {row["patient_id"] for row in some_patients(manifest, fraction=fraction, seed=3).rows}
+        for fraction in (0.25, 0.5, 1.0)
+    ]
+    assert [len(share) for share in shares] == [2, 4, 8]
+    assert shares[0] < shares[1] < shares[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"data__manifest": "nowhere.csv"}, "nowhere.csv"),
+        ({"data__manifest": "/dev/zero"}, "/dev/zero"),
+        ({"data__manifest": "https://127.0.0.1:9/m.csv"}, "m.csv"),
+        ({"task__column": "nolabel"}, "nolabel"),
+        ({"task__classes": ["dark", "grey"]}, "bright"),
+        ({"data__batch": 64}, "12 usable items"),
+        ({"data__split": "trian"}, "trian"),
+        ({"data__val_split": "dev"}, "val_split=null"),
+        ({"backbone__input_size": [10**6, 10**6]}, "input_size"),
+        ({"backbone__input_size": [-32, 32]}, "input_size"),
+        ({"backbone__weights": "nowhere"}, "nowhere"),
+        ({"backbone__train": 9}, "train"),
+    ],
+)
+def test_what_the_recipe_names_must_fit_and_nothing_is_left_behind(manifest_path, tmp_path, changes, word):
+    with pytest.raises(InsonateError, match=word):
+        run_recipe(recipe(manifest_path, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_objective_that_needs_another_backbone_is_refused(manifest_path):
+    plain = resolved(recipe(manifest_path, task=None, objective={"name": "ijepa"}))
+    plain["backbone"] = {"name": "convnext_atto", "input_size": [64, 64]}
+    with pytest.raises(RecipeError, match="vit"):
+        build(check(plain, "test"))
