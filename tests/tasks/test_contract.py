@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tasks.tiny import batch
 
 from insonate.errors import RecipeError
 from insonate.models import build_backbone
 from insonate.tasks import TASKS, build_task
+from tasks.tiny import batch
 
 SIZE = 64
 BACKBONES = {

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tasks.tiny import Tiny, batch, meta
 
 from insonate.data.pointsets import POINT_SETS
 from insonate.errors import RecipeError
 from insonate.tasks import build_task
 from insonate.tasks.base import Outputs
+from tasks.tiny import Tiny, batch, meta
 
 
 def hc(**options):

@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tasks.tiny import Tiny, batch, meta
 
 from insonate.tasks import build_task
 from insonate.tasks.base import Outputs
 from insonate.tasks.segmentation import dice, hd95
+from tasks.tiny import Tiny, batch, meta
 
 
 def head_mask(**options):
     torch.manual_seed(0)
-    return build_task(
-        Tiny(), {"name": "segmentation", "column": "mask_path", "classes": ["background", "head"], "width": 32}
-        | options,
-    )  # fmt: skip
+    given = {"column": "mask_path", "classes": ["background", "head"], "width": 32}
+    return build_task(Tiny(), {"name": "segmentation", **given, **options})
 
 
 def sure(mask, classes=2):

@@ -1,7 +1,7 @@
 """Ellipses and distances: from points in pixels to lengths in mm, and the geometry of two crossing diameters.
 
-Points are (x, y) in pixels of the original. A length in mm multiplies the vector by the spacing before its norm
-is taken, since pixels need not be square.
+Points are (x, y) in pixels of the original. A length in mm multiplies the vector by the spacing, then
+takes its norm, since pixels need not be square.
 """
 
 from __future__ import annotations

@@ -51,13 +51,13 @@ class AttentiveHead(nn.Module):
         keys, values = self.key_value(self.norm(tokens.patch)).chunk(2, dim=-1)  # B N D, twice
         query = self.query.expand(batch, -1, -1).to(keys.dtype)  # B 1 D
         seen = functional.scaled_dot_product_attention(
-            *map(self._split, (query, keys, values))
+            self._split(query), self._split(keys), self._split(values)
         )  # B heads 1 d
         pooled = seen.transpose(1, 2).reshape(batch, -1)  # B D
         return self.final(pooled + self.project(pooled))  # B O
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # B heads N d
+        return tokens.view(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)  # B heads N d
 
 
 class ViTPoseHead(nn.Module):
@@ -115,7 +115,8 @@ class FpnHead(nn.Module):
 def token_map(tokens: Tokens) -> Tensor:
     """Patch tokens as a picture, B D h w; frames are averaged."""
     frames, rows, columns = tokens.grid
-    grid = tokens.patch.transpose(1, 2).unflatten(-1, (frames, rows, columns))  # B D t h w
+    batch, _, channels = tokens.patch.shape
+    grid = tokens.patch.transpose(1, 2).reshape(batch, channels, frames, rows, columns)  # B D t h w
     return grid.mean(dim=2)  # B D h w
 
 
@@ -131,7 +132,7 @@ def pyramid_channels(backbone: Backbone) -> list[int]:
     return channels
 
 
-POOLED_HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {
+POOLED_HEADS: dict[str, type[LinearHead | AttentiveHead]] = {
     "linear": LinearHead,
     "attentive": AttentiveHead,
 }

@@ -1,4 +1,4 @@
-"""Tasks: labelled problems with their head, loss, decoding, scores and picture. May import models and measure.
+"""Tasks: labelled problems with head, loss, decoding, scores and picture. May import models and measure.
 
 base               what a task is
 build              from options to a task

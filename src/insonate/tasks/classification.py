@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -25,7 +24,7 @@ from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.drawing import PREDICTED, TRUE, draw_bars, write_lines
 from insonate.tasks.scores import F1, Accuracy, Auroc
-from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
+from insonate.tasks.weighted import item_weights, over_views, weighted_mean, with_mirrored
 
 SMALLEST = 1e-7
 """probabilities below it count as it in the log loss"""
@@ -79,7 +78,7 @@ class Classification(Task):
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
         """Probabilities B C and the largest of them B; `tta`: mean with the mirrored picture."""
         image = with_mirrored(batch["image"]) if tta else batch["image"]
-        probs = self._logits(image).softmax(dim=-1).unflatten(0, (-1, len(batch["image"]))).mean(dim=0)  # B C
+        probs = over_views(self._logits(image).softmax(dim=-1), batch["image"])  # B C
         return Outputs(probs, probs.amax(dim=-1))
 
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:

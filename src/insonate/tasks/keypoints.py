@@ -1,10 +1,10 @@
 """Keypoints: named points of a view by soft-argmax of heat maps, and the lengths between them.
 
-Shapes: B items, K points, H W input. Output values: B K 2 (x, y) in input pixels from the centre of the picture
-(x right, y down), so that a mirror is an exact change of sign; add (W - 1) / 2, (H - 1) / 2 for pixel indices.
-Loss: smooth L1 on coordinates (in pixels of a picture of 256) plus the Jensen-Shannon divergence of the map from a
-Gaussian of one cell. Sources: Xu et al. 2022 (ViTPose, arXiv 2204.12484), head; Sun et al. 2018 (arXiv 1711.08229)
-and Nibali et al. 2018 (DSNT, arXiv 1801.07372), decoding and loss; confidence and projection are ours.
+Shapes: B items, K points, H W input. Output values: B K 2 (x, y) in input pixels from the centre of the picture,
+so that a mirror is an exact change of sign; add (W - 1) / 2, (H - 1) / 2 for indices.
+Loss: smooth L1 on coordinates (in pixels of a picture of 256) plus the Jensen-Shannon divergence of the map
+from a Gaussian of one cell. Sources: Xu et al. 2022 (ViTPose, arXiv 2204.12484), head; Sun et al. 2018 (arXiv
+1711.08229) and Nibali et al. 2018 (DSNT, arXiv 1801.07372), decoding and loss; confidence, projection: ours.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class KeypointsConfig(TaskConfig):
     names: tuple[str, ...] = ()
     """own points, where `points` is not given"""
     hflip: tuple[int, ...] = ()
-    """own points: hflip[i] is the old index of the new point i after a left-right mirror; empty = unchanged"""
+    """own points: hflip[i] is the old index of the new point i after a mirror; empty = unchanged"""
     js_weight: float = Field(default=1.0, ge=0.0)
     """of the Jensen-Shannon term beside the coordinates"""
     pair_margin: float = Field(default=0.05, ge=0.0, lt=1.0)
-    """a pair ordered by x (or y) that differs in it by less than this part of its length may be met in either order"""
+    """a pair ordered by x or y may be met in either order if it differs less in it, relative to its length"""
     project: bool = True
-    """move predicted HC and FA points to crossing diameters at right angles, as the labels are; lengths stay"""
+    """put predicted HC and FA diameters at right angles on one centre, as the labels are; lengths stay"""
 
     @model_validator(mode="after")
     def _one_set(self) -> KeypointsConfig:
@@ -143,10 +143,8 @@ class Keypoints(Task):
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
         """Points in pixels of the original, projected for HC and FA; mm where the spacing is known."""
         rows, columns = batch["image"].shape[-2:]
-        points = outputs.values.detach().double().cpu().numpy() + (
-            (columns - 1) / 2,
-            (rows - 1) / 2,
-        )  # B K 2, input px
+        middle = np.array([columns - 1, rows - 1]) / 2  # input px
+        points = outputs.values.detach().double().cpu().numpy() + middle  # B K 2
         confidences = outputs.confidence.detach().double().cpu().numpy()  # B K
         return [
             self._prediction(self._projected(meta.to_original(xy)), confidence, meta)
@@ -179,7 +177,7 @@ class Keypoints(Task):
         return scores
 
     def trivial(self, truths: Sequence[Prediction], meta: Meta) -> Prediction:
-        """The mean shape, stretched to the item's size."""
+        """The mean shape, stretched to the item's size; the centre for a point that is never labelled."""
         shapes = np.stack([(truth.value + 0.5) / truth.meta.original_hw[::-1] for truth in truths])  # n K 2
         known = np.isfinite(shapes)
         counts = np.maximum(known.sum(axis=0), 1)  # K 2
@@ -189,26 +187,21 @@ class Keypoints(Task):
     def draw(
         self, image: Image.Image, prediction: Prediction, truth: Prediction | None = None
     ) -> Image.Image:
-        """Numbered points and the measured lines, those of the truth in green, and the measurements as text."""
+        """Numbered points and lines, those of the truth in green, and the measurements as text."""
         drawn = image.convert("RGB")
         lines = LINES.get(self.config.points or "", self._pair_lines())
         if truth is not None:
             draw_points(drawn, truth.value, lines, TRUE)
         draw_points(drawn, prediction.value, lines, PREDICTED)
-        texts = [
-            f"{quantity} {value:.1f} {unit}"
-            for (quantity, unit), value in (
-                (name.rsplit("_", 1), value) for name, value in prediction.measurements.items()
-            )
-        ]
-        write_lines(drawn, [(text, PREDICTED) for text in texts])
+        sizes = [(*name.rsplit("_", 1), value) for name, value in prediction.measurements.items()]
+        write_lines(drawn, [(f"{quantity} {value:.1f} {unit}", PREDICTED) for quantity, unit, value in sizes])
         return drawn
 
     def _maps(self, image: Tensor) -> Tensor:
         return self.head(self.backbone(image))  # B K h w
 
     def _wanted(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Targets B K 2 from the centre in picture sizes (0 where there is none), and which there are, B K."""
+        """Targets B K 2 from the centre in picture sizes (0 where missing), and which there are, B K."""
         points = batch["points_xy"].float()
         visible = batch["visible"].bool() & points.isfinite().all(dim=-1)  # B K
         size = points.new_tensor(batch["image"].shape[:-3:-1])  # W, H

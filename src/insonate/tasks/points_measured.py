@@ -1,7 +1,7 @@
 """What the named point sets measure: points in pixels of the original and a spacing → numbers in mm.
 
-The point orders are those of `insonate.data.pointsets`. A measurement whose points are missing (NaN) is left out,
-as is a gestational age outside the range of its formula.
+The point orders are those of `insonate.data.pointsets`. A measurement whose points are missing (NaN) is left
+out, as is a gestational age outside the range of its formula.
 """
 
 from __future__ import annotations

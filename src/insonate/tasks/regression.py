@@ -24,7 +24,7 @@ from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.drawing import PREDICTED, TRUE, write_lines
 from insonate.tasks.scores import R2, MeanAbsoluteError, Pearson
-from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
+from insonate.tasks.weighted import item_weights, over_views, weighted_mean, with_mirrored
 
 
 class RegressionConfig(TaskConfig):
@@ -88,7 +88,7 @@ class Regression(Task):
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
         """Numbers B; this task estimates no confidence: it is 1. `tta`: mean with the mirrored picture."""
         image = with_mirrored(batch["image"]) if tta else batch["image"]
-        found = self._standardised(image).unflatten(0, (-1, len(batch["image"]))).mean(dim=0)  # B
+        found = over_views(self._standardised(image), batch["image"])  # B
         return Outputs(found * self.std + self.mean, torch.ones_like(found))
 
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:

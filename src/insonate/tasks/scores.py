@@ -40,7 +40,7 @@ class F1(MulticlassF1Score):
 
 
 class Auroc(MulticlassAUROC):
-    """Area under the ROC curve, one class against the rest, mean over the classes that occur; NaN for one class."""
+    """Area under the ROC curve, one class against the rest: mean over classes; NaN if one alone occurs."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(num_classes=classes, average="none")
@@ -49,10 +49,10 @@ class Auroc(MulticlassAUROC):
         """Probabilities N C; one-hot N C or indices N."""
         super().update(preds, class_index(target))
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]  # its base gives curves
         """The mean over the classes that have positives and negatives."""
         each = torch.as_tensor(_quietly(super().compute))
-        target = torch.cat([torch.as_tensor(part) for part in self.target])  # type: ignore[union-attr]  # a list
+        target = torch.cat([torch.as_tensor(part) for part in self.target])
         counts = torch.bincount(target, minlength=len(each))
         defined = (counts > 0) & (counts < len(target))
         return each[defined].mean() if defined.any() else torch.tensor(float("nan"))

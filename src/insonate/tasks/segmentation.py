@@ -93,7 +93,7 @@ class Segmentation(Task):
         return Outputs(probs, probs.amax(dim=1).mean(dim=(-2, -1)))
 
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
-        """Masks on the grid of the original: the probabilities are interpolated, then the largest is taken."""
+        """Masks on the grid of the original: interpolated probabilities, of which the largest is taken."""
         pairs = zip(outputs.values, outputs.confidence.tolist(), batch["meta"], strict=True)
         return [
             self._prediction(_on_original(probs, meta, "bilinear").argmax(axis=0), confidence, meta)
@@ -180,9 +180,9 @@ def dice(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def hd95(found: np.ndarray, wanted: np.ndarray, step: tuple[float, float]) -> float:
-    """95th percentile of the distances between the borders, both ways; `step` is the size of a pixel (row, column).
+    """95th percentile of the distances between the borders, both ways; NaN where a region is empty.
 
-    NaN where a region is empty.
+    `step` is the size of a pixel (row, column).
     """
     if not (found.any() and wanted.any()):
         return NAN

@@ -1,4 +1,4 @@
-"""Weighted means over the labelled items of a batch. Shapes: B items."""
+"""Means over the items of a batch, weighted, and over its views. Shapes: B items, V views."""
 
 from __future__ import annotations
 
@@ -29,3 +29,8 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 def with_mirrored(image: Tensor) -> Tensor:
     """The batch and its left-right mirror as one batch, 2B C H W."""
     return torch.cat([image, image.flip(-1)])
+
+
+def over_views(values: Tensor, image: Tensor) -> Tensor:
+    """Values VB … of the views of `image` (B C H W) → their mean B …."""
+    return values.reshape(-1, len(image), *values.shape[1:]).mean(dim=0)
