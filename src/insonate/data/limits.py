@@ -32,13 +32,19 @@ class Limits:
     """that one call may return"""
     jpeg_scans: int = 64
     """of one JPEG: each scan of a progressive file passes over the whole image"""
+    inflated_bytes: int = 2**28
+    """of a deflated DICOM file, which is held in memory"""
+    elements: int = 200_000
+    fragments: int = 200_000
+    """of the pixel data of one DICOM file"""
     regions: int = 64
     """ultrasound regions that are looked at"""
     element_bytes: int = 2**20
     """a longer element of a DICOM header is left on the disk"""
 
 
-_current: ContextVar[Limits] = ContextVar("limits", default=Limits())
+DEFAULTS = Limits()
+_current: ContextVar[Limits] = ContextVar("limits", default=DEFAULTS)
 
 
 def limits() -> Limits:
@@ -48,7 +54,7 @@ def limits() -> Limits:
 
 @contextlib.contextmanager
 def limited(**changes: int) -> Iterator[Limits]:
-    """Other limits for the block: `with limited(file_bytes=256 * 2**20): ...`.
+    """Set other limits for the block, such as `file_bytes=256 * 2**20`.
 
     Yields:
         The limits in force in the block.

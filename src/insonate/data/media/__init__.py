@@ -1,7 +1,12 @@
 """Stills, cine clips and DICOM: what a file holds, its frames, and writing them.
 
-`door`: sniffs, checks and dispatches; `info`: the facts of a file; `image`, `video`, `dicom`: one format each;
-`calibration`: mm per pixel and frame rate from a DICOM header; `writing`: PNG, MP4 and DICOM files.
+- `door`: sniffs, checks and dispatches: `probe`, `read_frames`, `is_media`.
+- `info`: the facts of a file.
+- `image`, `video`, `dicom`: one format each.
+- `dicom_bytes`: lengths and fragments of a DICOM file, checked before they are believed.
+- `calibration`: mm per pixel and frame rate from a DICOM header.
+- `writing`: PNG, MP4 and DICOM files.
+
 May import errors, files, `data.limits` and `data.spacing`; no torch.
 """
 

@@ -18,6 +18,8 @@ TISSUE, CENTIMETRES, SPATIAL_2D = 1, 3, 1
 MM_PER_CM = 10.0
 EDGE_PX = 1
 """scanners give the last pixel or the one after it as a region's end"""
+PLACEHOLDER = [1.0, 1.0]
+"""what converters write as Pixel Spacing where they know none; no ultrasound pixel is 1 mm"""
 AGREEMENT = 1e-3
 """relative: two tissue regions of one scale agree within this"""
 
@@ -52,7 +54,7 @@ def pixel_spacing(header: Dataset, height: int, width: int) -> Spacing | None:
 
 
 def frame_rate(header: Dataset, frames: int) -> float | None:
-    """Frames per second, from Frame Time, the Frame Time Vector or the Cine Rate, the first that is usable."""
+    """Frames per second, from Frame Time, Frame Time Vector or Cine Rate: the first that is usable."""
     time_ms = number(header, "FrameTime")
     if time_ms is not None and time_ms > 0:
         return rate_or_none(1000 / time_ms, frames)
@@ -107,7 +109,9 @@ def _same(one: Spacing, other: Spacing | None) -> bool:
 
 def _from_pixel_spacing(header: Dataset) -> Spacing | None:
     values = _numbers(header.get("PixelSpacing"))
-    return spacing_or_none(*values) if values is not None and len(values) == 2 else None
+    if values is None or len(values) != 2 or values == PLACEHOLDER:
+        return None
+    return spacing_or_none(*values)
 
 
 def _numbers(values: object) -> list[float] | None:

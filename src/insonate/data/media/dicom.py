@@ -7,23 +7,23 @@ Messages never hold values of the file's text: they may name a patient.
 
 from __future__ import annotations
 
-import os
-import struct
 import warnings
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_color_lut, get_decoder, iter_pixels
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID
 
 from insonate.data.limits import check_geometry, limits
 from insonate.data.media.calibration import frame_rate, number, pixel_spacing
+from insonate.data.media.dicom_bytes import COPY_AGAIN, check_pixels, plain
 from insonate.data.media.info import MediaInfo, clean
 from insonate.errors import InsonateError, MediaError
 
@@ -59,10 +59,6 @@ TAGS = [
 ]
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-PIXEL_DATA = (0x7FE0, 0x0010)
-UNDEFINED_LENGTH = 0xFFFFFFFF
-AFTER_META = 0x00030000
-COPY_AGAIN = "The file is damaged: copy or export it again"
 
 
 class Layout(NamedTuple):
@@ -88,13 +84,14 @@ def probe(path: Path, file: BinaryIO) -> MediaInfo:
     """Facts from the header.
 
     Raises:
-        MediaError: the header contradicts itself, asks for more than the limits, or the pixels are not all there.
+        MediaError: the header contradicts itself or asks for more than the limits, or pixels are missing.
     """
     with _quiet():
-        header = _header(path, file)
+        file, syntax = plain(path, file)
+        header = _header(file)
         layout = _layout(path, header)
         check_geometry(path, layout.frames, layout.height, layout.width)
-        _check_pixel_element(path, file, header, layout)
+        check_pixels(path, file, syntax, layout.frame_bytes, layout.frames)
         return MediaInfo(
             path=path,
             kind="dicom",
@@ -117,17 +114,21 @@ def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.
         MediaError: no decoder is installed, or a frame is missing or damaged.
     """
     with _quiet():
-        header = _header(path, file)
+        file, _ = plain(path, file)
+        header = _header(file)
         layout = _layout(path, header)
         _check_decoder(path, header.file_meta.TransferSyntaxUID)
         wanted = None if len(indices) == layout.frames else indices
         file.seek(0)
-        pixels = iter_pixels(file, indices=wanted)
-        frames = [_eight_bits(_next(path, pixels, index, info.frames), header, layout) for index in indices]
+        decoded = cast("Generator[np.ndarray]", iter_pixels(file, indices=wanted))
+        with closing(decoded) as pixels:  # it moves `file` when it ends, which must be open then
+            frames = [
+                _eight_bits(_next(path, pixels, index, info.frames), header, layout) for index in indices
+            ]
     shape = (layout.height, layout.width)
     for index, frame in zip(indices, frames, strict=True):
         if frame.shape[:2] != shape:
-            what = f"frame {index} is {frame.shape[0]}×{frame.shape[1]} px, the header says {shape[0]}×{shape[1]}"
+            what = f"frame {index} has the size {frame.shape[:2]}, the header says {shape}"
             raise MediaError(path, what, COPY_AGAIN)
     return np.stack(frames)
 
@@ -140,33 +141,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _header(path: Path, file: BinaryIO) -> Dataset:
+def _header(file: BinaryIO) -> Dataset:
     """The elements of `TAGS`; leaves `file` at the pixel data element."""
-    file.seek(132)
-    meta_start = file.read(2)
-    file.seek(0)
-    if meta_start != b"\x02\x00":
-        raise MediaError(path, "the DICOM header has no file meta information", COPY_AGAIN)
-    if _transfer_syntax(path, file) == DeflatedExplicitVRLittleEndian:
-        mend = "Export it in an uncompressed or a JPEG transfer syntax"
-        raise MediaError(path, "deflated DICOM is not read, as its size cannot be known beforehand", mend)
     file.seek(0)
     return dcmread(file, stop_before_pixels=True, specific_tags=TAGS, defer_size=limits().element_bytes)
-
-
-def _transfer_syntax(path: Path, file: BinaryIO) -> UID:
-    """From the file meta information alone: reading on would inflate a deflated file whole."""
-    file.seek(132)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
-    syntax = UID(str(meta.get("TransferSyntaxUID", "")))
-    if not syntax.is_transfer_syntax:
-        told = f"{syntax} is unknown" if syntax.is_valid else "is missing or no UID"
-        raise MediaError(path, f"the transfer syntax {told}", "Export the file uncompressed")
-    return syntax
-
-
-def _after_meta(tag: int, _vr: str | None, _length: int) -> bool:
-    return tag >= AFTER_META
 
 
 def _layout(path: Path, header: Dataset) -> Layout:
@@ -181,7 +159,7 @@ def _layout(path: Path, header: Dataset) -> Layout:
         _whole(path, header, "PlanarConfiguration", (0, 1), absent=0)
     photometric = str(header.get("PhotometricInterpretation", "")).strip()
     if photometric not in (THREE_SAMPLES if samples == 3 else ONE_SAMPLE):
-        what = f"PhotometricInterpretation {clean(photometric)[:20]!r} with {samples} samples per pixel cannot be read"
+        what = f"{clean(photometric)[:20]!r} pixels of {samples} samples cannot be read"
         raise MediaError(path, what, "Export the file as MONOCHROME2 or RGB")
     if samples == 3 and allocated != 8:
         raise MediaError(path, f"colour of {allocated} bits cannot be read", "Export it with 8 bits")
@@ -198,29 +176,6 @@ def _whole(
         told = "missing or no number" if value is None else f"{value:g}"
         raise MediaError(path, f"{keyword} is {told}", COPY_AGAIN)
     return int(value)
-
-
-def _check_pixel_element(path: Path, file: BinaryIO, header: Dataset, layout: Layout) -> None:
-    """Refuse a file whose pixel data are absent, cut short, or of another size than the header's."""
-    syntax = header.file_meta.TransferSyntaxUID
-    order = "<" if syntax.is_little_endian else ">"
-    start = file.read(8 if syntax.is_implicit_VR else 12)
-    if len(start) < 8 or struct.unpack(f"{order}HH", start[:4]) != PIXEL_DATA:
-        raise MediaError(path, "the file has no pixel data", "Give an image or cine instance")
-    length = struct.unpack(f"{order}L", start[-4:])[0]
-    if syntax.is_encapsulated:
-        if length != UNDEFINED_LENGTH:
-            raise MediaError(path, "compressed pixel data of a fixed length", COPY_AGAIN)
-        return
-    there = os.fstat(file.fileno()).st_size - file.tell()
-    needed = layout.frame_bytes * layout.frames
-    got = min(there, length)
-    if got < needed:
-        frame, rest = divmod(got, layout.frame_bytes)
-        what = f"frame {frame} of {layout.frames} has {rest} of {layout.frame_bytes} bytes"
-        raise MediaError(path, what, COPY_AGAIN)
-    if length > needed + 1:  # an odd length is padded; more means that the header lies about the size
-        raise MediaError(path, f"{length} bytes of pixel data where the header asks for {needed}", COPY_AGAIN)
 
 
 def _check_decoder(path: Path, syntax: UID) -> None:

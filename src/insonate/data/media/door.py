@@ -23,26 +23,11 @@ from insonate.errors import InsonateError, MediaError, one_line
 SNIFF_BYTES = 512
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".gif",
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".dcm",
-        ".dicom",
-    ]
+    {
+        *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+        *(".dcm", ".dicom"),
+    }
 )
 """names that promise media, so that a damaged one is told, not passed over"""
 IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
@@ -108,7 +93,12 @@ def is_media(path: Path | str) -> bool:
 
 @contextmanager
 def _entered(path: Path) -> Iterator[tuple[BinaryIO, ModuleType]]:
-    """The open file and the reader of its format; any exception of the block leaves as a `MediaError`."""
+    """The open file and the reader of its format; any exception of the block leaves as a `MediaError`.
+
+    Raises:
+        MediaError: for whatever goes wrong.
+        InsonateError: one that was raised in the block passes as it is.
+    """
     try:
         with _regular(path) as file:
             start = file.read(SNIFF_BYTES)

@@ -74,7 +74,11 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
-    """H W or H W 3."""
+    """H W or H W 3.
+
+    Raises:
+        MediaError: the values have no known range.
+    """
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         return ((wide + 128) // 257).astype(np.uint8)  # 65535 → 255

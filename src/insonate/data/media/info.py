@@ -41,9 +41,5 @@ def rate_or_none(fps: float | None, frames: int) -> float | None:
 
 def clean(text: object) -> str:
     """A text of a foreign file without control and bidirectional characters, at most 256 long."""
-    kept = (
-        c
-        for c in unicodedata.normalize("NFC", str(text)[: 4 * MAX_TEXT])
-        if unicodedata.category(c)[0] != "C"
-    )
-    return "".join(kept).strip()[:MAX_TEXT]
+    composed = unicodedata.normalize("NFC", str(text)[: 4 * MAX_TEXT])
+    return "".join(c for c in composed if unicodedata.category(c)[0] != "C").strip()[:MAX_TEXT]

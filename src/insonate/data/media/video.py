@@ -153,9 +153,15 @@ def _decode_counting(
 
 
 def _pixels(path: Path, frame: av.VideoFrame, info: MediaInfo, index: int) -> np.ndarray:
-    """H W if the frame has no colour, else H W 3."""
+    """H W if the frame has no colour, else H W 3.
+
+    Raises:
+        MediaError: the frame is damaged or of another size.
+    """
     if (frame.height, frame.width) != (info.height, info.width):
-        what = f"frame {index} is {frame.height}×{frame.width} px, the header says {info.height}×{info.width}"
+        what = (
+            f"frame {index} is {frame.height}×{frame.width} px, not {info.height}×{info.width} as the first"
+        )
         raise MediaError(path, what, "Encode the clip again with one size")
     if frame.is_corrupt:
         what = f"frame {index} of {info.frames} is damaged"
@@ -180,7 +186,5 @@ def _colourless(frame: av.VideoFrame) -> bool:
 
 def _plane(frame: av.VideoFrame, k: int) -> np.ndarray:
     plane = frame.planes[k]
-    rows = np.frombuffer(plane, np.uint8, plane.line_size * plane.height).reshape(
-        plane.height, plane.line_size
-    )
-    return rows[:, : plane.width]
+    rows = np.asarray(memoryview(plane), np.uint8)[: plane.line_size * plane.height]
+    return rows.reshape(plane.height, plane.line_size)[:, : plane.width]

@@ -65,8 +65,8 @@ def write_video(path: Path | str, frames: np.ndarray, fps: float) -> Path:
         The path.
 
     Raises:
-        MediaError: the frames or the rate cannot be written, or a side is odd (4:2:0 needs even sides; padding
-            would silently move the image).
+        MediaError: the frames or the rate cannot be written, or a side is odd (4:2:0 needs even ones, and
+            padding would change the picture unasked).
     """
     frames = _check(path, frames)
     _, height, width = frames.shape[:3]

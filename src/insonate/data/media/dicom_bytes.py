@@ -1,0 +1,179 @@
+"""The bytes of a DICOM file, walked before anything is believed: syntax, inflation, lengths, fragments.
+
+Source: DICOM PS3.5, 7.1 (elements), A.4 (encapsulated pixel data), A.5 (deflated); PS3.10, 7.1 (file meta).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from insonate.data.limits import check
+from insonate.errors import MediaError
+
+META_START = 132
+AFTER_META = 0x00030000
+PIXEL_DATA, ITEM, SEQUENCE_END = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+UNDEFINED_LENGTH = 0xFFFFFFFF
+SHORT_LENGTH = frozenset(
+    b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()  # two bytes, not four
+)
+COPY_AGAIN = "The file is damaged: copy or export it again"
+
+
+class Syntax(NamedTuple):
+    """How elements are laid out."""
+
+    order: str
+    """`<` or `>`, as in `struct`"""
+    implicit: bool
+    encapsulated: bool
+
+
+class Element(NamedTuple):
+    """The start of an element; the file stands at its value."""
+
+    tag: tuple[int, int]
+    length: int
+
+
+def plain(path: Path, file: BinaryIO) -> tuple[BinaryIO, Syntax]:
+    """The file, inflated in memory if it was deflated (its meta information then says explicit VR).
+
+    Raises:
+        MediaError: the start is damaged, the transfer syntax unknown, or the inflated size above the limit.
+    """
+    file.seek(META_START)
+    if file.read(2) != b"\x02\x00":
+        raise MediaError(path, "the DICOM header has no file meta information", COPY_AGAIN)
+    file.seek(META_START)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
+    uid = UID(str(meta.get("TransferSyntaxUID", "")))
+    if not uid.is_transfer_syntax:
+        told = f"{uid} is unknown" if uid.is_valid else "is missing or no UID"
+        raise MediaError(path, f"the transfer syntax {told}", "Export the file uncompressed")
+    if uid == DeflatedExplicitVRLittleEndian:
+        return _inflated(path, file), Syntax("<", implicit=False, encapsulated=False)
+    order = "<" if uid.is_little_endian else ">"
+    return file, Syntax(order, uid.is_implicit_VR, uid.is_encapsulated)
+
+
+def check_pixels(path: Path, file: BinaryIO, syntax: Syntax, frame_bytes: int, frames: int) -> None:
+    """Refuse a file whose pixel data are absent, cut short, or of another size than the header's.
+
+    Args:
+        path: for the message.
+        file: at the start of the pixel data element.
+        syntax: of the file.
+        frame_bytes: of one uncompressed frame.
+        frames: that the header claims.
+
+    Raises:
+        MediaError: they are.
+    """
+    element = _element(file, syntax)
+    if element is None or element.tag != PIXEL_DATA:
+        raise MediaError(path, "the file has no pixel data", "Give an image or cine instance")
+    if syntax.encapsulated:
+        _check_fragments(path, file, element.length, frames)
+        return
+    start = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    needed = frame_bytes * frames
+    got = min(end - start, element.length)
+    if got < needed:
+        frame, rest = divmod(got, frame_bytes)
+        raise MediaError(path, f"frame {frame} of {frames} has {rest} of {frame_bytes} bytes", COPY_AGAIN)
+    if element.length > needed + 1:  # one byte of padding; more means that the header lies about the size
+        what = f"{element.length} bytes of pixel data where the header asks for {needed}"
+        raise MediaError(path, what, COPY_AGAIN)
+    _check_tail(path, file, syntax, start + element.length, end)
+
+
+def _after_meta(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag >= AFTER_META
+
+
+def _inflated(path: Path, file: BinaryIO) -> BinaryIO:
+    start = file.tell()
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    size, pieces = 0, []
+    while not inflater.eof and (packed := inflater.unconsumed_tail or file.read(2**16)):
+        pieces.append(inflater.decompress(packed, 2**20))
+        size += len(pieces[-1])
+        check(path, "inflated_bytes", size)
+    if not inflater.eof:
+        raise MediaError(path, "the deflated part is cut short", COPY_AGAIN)
+    file.seek(0)
+    old = str(DeflatedExplicitVRLittleEndian).encode()
+    new = str(ExplicitVRLittleEndian).encode().ljust(len(old), b"\0")  # a UID may end in zeros
+    return io.BytesIO(file.read(start).replace(old, new, 1) + b"".join(pieces))
+
+
+def _element(file: BinaryIO, syntax: Syntax) -> Element | None:
+    """The element that starts here, or `None` at the end of the file."""
+    start = file.read(8)
+    if len(start) < 8:
+        return None
+    tag = struct.unpack(f"{syntax.order}HH", start[:4])
+    if syntax.implicit or tag[0] == 0xFFFE:
+        return Element(tag, struct.unpack(f"{syntax.order}L", start[4:])[0])
+    if start[4:6] in SHORT_LENGTH:
+        return Element(tag, struct.unpack(f"{syntax.order}H", start[6:])[0])
+    rest = file.read(4)
+    return Element(tag, struct.unpack(f"{syntax.order}L", rest)[0]) if len(rest) == 4 else None
+
+
+def _check_fragments(path: Path, file: BinaryIO, length: int, frames: int) -> None:
+    """Each fragment lies in the file, and there is at least one a frame.
+
+    Raises:
+        MediaError: one is cut short, or frames are missing.
+    """
+    if length != UNDEFINED_LENGTH:
+        raise MediaError(path, "compressed pixel data have a fixed length", COPY_AGAIN)
+    start = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(start)
+    items = 0
+    while len(head := file.read(8)) == 8:
+        *tag, size = struct.unpack("<HHL", head)
+        if tuple(tag) == SEQUENCE_END:
+            break
+        if tuple(tag) != ITEM:
+            raise MediaError(path, f"fragment {items - 1} does not start where it should", COPY_AGAIN)
+        if file.tell() + size > end:
+            what = f"fragment {items - 1} has {end - file.tell()} of {size} bytes"
+            raise MediaError(path, what, COPY_AGAIN)
+        items += 1
+        check(path, "fragments", items)
+        file.seek(size, io.SEEK_CUR)
+    fragments = items - 1  # the first is the offset table
+    if fragments < frames:
+        what = f"frame {max(0, fragments)} of {frames} is missing"
+        raise MediaError(path, what, COPY_AGAIN)
+
+
+def _check_tail(path: Path, file: BinaryIO, syntax: Syntax, start: int, end: int) -> None:
+    """What follows the pixel data is whole, so far as lengths are given.
+
+    Raises:
+        MediaError: the pixel data or an element after them are cut short.
+    """
+    at, count = start, 0
+    while at < end:
+        file.seek(at)
+        element = _element(file, syntax)
+        if element is None or element.length == UNDEFINED_LENGTH or element.tag < PIXEL_DATA:
+            return  # padding, or a sequence whose end only its content tells
+        count += 1
+        check(path, "elements", count)
+        at = file.tell() + element.length
+    if at > end:
+        raise MediaError(path, f"the last element has {at - end} bytes too few", COPY_AGAIN)
