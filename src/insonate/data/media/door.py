@@ -133,10 +133,11 @@ def _regular(path: Path) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise MediaError(path, f"cannot be opened: {reason}", "Check the path") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise MediaError(path, "is no regular file", "Give a file, not a folder, pipe or device")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise MediaError(path, "is no regular file", "Give a file, not a folder, pipe or device")
         if status.st_size == 0:
             raise MediaError(path, "is empty", "Copy it again")
         check(path, "file_bytes", status.st_size)
