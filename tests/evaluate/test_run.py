@@ -27,9 +27,9 @@ def manifest(tmp_path):
         bright = i % 2
         write_png(tmp_path / f"{i}.png", np.full((24, 32), 40 + 150 * bright + i, np.uint8))
         rows.append({
-            "path": f"{i}.png", "kind": "image", "patient_id": f"p{i // 2}", "frames": 1, "height": 24, "width": 32,
-            "split": "train" if i < 8 else "test", "label": EVIL if bright else "a", "level_mm": 40.0 + 150 * bright + i,
-            "vendor": "north" if i % 3 else "south", "site": "phantom",
+            "path": f"{i}.png", "kind": "image", "patient_id": f"p{i // 2}", "frames": 1, "height": 24,
+            "width": 32, "split": "train" if i < 8 else "test", "label": EVIL if bright else "a",
+            "level_mm": 40.0 + 150 * bright + i, "vendor": "north" if i % 3 else "south", "site": "phantom",
         })  # fmt: skip
     return Manifest.from_rows(rows, tmp_path)
 

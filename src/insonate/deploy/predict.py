@@ -1,4 +1,4 @@
-"""Predict many files: one JSON and one overlay picture each; a file that cannot be read does not stop the rest."""
+"""Predict many files: a JSON and an overlay picture each; a file that is damaged does not stop the rest."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def confusion(predicted: Sequence[int], truth: Sequence[int], names: Sequence[st
 
 
 def bland_altman_chart(agreement: BlandAltman, name: str) -> Picture:
-    """Difference over mean of prediction and truth, with bias and limits of agreement; `name` ends in the unit."""
+    """Difference over mean of prediction and truth, with bias and limits; `name` ends in the unit."""
 
     def draw(axes: Any) -> None:
         axes.scatter(agreement.means, agreement.differences, s=14, color=COLOURS[0], alpha=0.6, linewidths=0)
@@ -71,7 +71,7 @@ def bland_altman_chart(agreement: BlandAltman, name: str) -> Picture:
             if math.isfinite(level):
                 axes.axhline(level, color=COLOURS[1], linestyle=style, linewidth=1)
         axes.set_xlabel(f"mean of prediction and truth: {_plain(name)}")
-        axes.set_ylabel("prediction − truth")
+        axes.set_ylabel("prediction minus truth")
 
     caption = (
         f"Bland–Altman of {one_line(name)}: bias {agreement.bias:.3g}, limits of agreement "
@@ -108,7 +108,8 @@ def _chart(draw: Callable[[Any], None], caption: str, *, height_in: float = 3.4)
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
         buffer = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure)
+        figure.savefig(buffer, metadata={"Date": None, "Creator": None}, format="svg")
     return Picture(data=buffer.getvalue(), media_type="image/svg+xml", caption=caption)
 
 

@@ -1,4 +1,4 @@
-"""A report: one HTML file that needs nothing else and can do nothing, from sections of text, tables, pictures.
+"""A report: one HTML file that needs nothing and can do nothing, from sections of text, tables, pictures.
 
 Everything shown is escaped; the page's policy allows its own style sheet and embedded images only, so that
 no class name, patient id or file name of a stranger's data can act in it.
@@ -30,7 +30,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .5rem } h2 { font-size: 1.2rem; margin: 2rem
 h1, h2, p, th, td, caption, figcaption { overflow-wrap: anywhere }
 .synthetic { background: #fff3cd; border-left: .4rem solid #b7791f; padding: .6rem 1rem }
 .notice, footer { color: #566073 } nav a { margin-right: 1rem }
-.parts { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start } .parts p { flex: 0 0 100%; margin: 0 }
+.parts { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
+.parts p { flex: 0 0 100%; margin: 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { text-align: left; color: #566073; padding-bottom: .3rem }
 th, td { border-bottom: 1px solid #d8dde6; padding: .3rem .8rem; text-align: right }
@@ -149,7 +150,7 @@ def number(value: float) -> str:
 
 
 def visible(value: Any) -> Any:
-    """A value for the page: in text, control and bidirectional characters, which could hide or reorder it, shown."""
+    """A value for the page: characters that would hide or reorder text are shown as codes."""
     if not isinstance(value, str) or isinstance(value, _Trusted) or value.isprintable():
         return value
     return "".join(

@@ -1,6 +1,4 @@
-"""Evaluate a model on the labelled items of a manifest: scores with intervals by patient, beside the answer
-that one would give without looking.
-"""
+"""Evaluate a model on labelled items: scores with intervals by patient, beside the answer without looking."""
 
 from __future__ import annotations
 
@@ -57,7 +55,7 @@ class Evaluation:
     trivial: dict[str, Interval] = field(default_factory=dict)
     """the same of the answer without looking; empty without training labels"""
     gain: dict[str, Interval] = field(default_factory=dict)
-    """model − trivial, paired by item"""
+    """model minus trivial, paired by item"""
     groups: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     """site, vendor → its value → metric; only where there are two values or more"""
     synthetic: bool = False
@@ -75,7 +73,7 @@ class Evaluation:
                 for column, values in self.groups.items()
             },
             "items": [
-                {"item_id": item, "patient_id": patient, **{name: float(s[i]) for name, s in self.scores.items()}}
+                {"item_id": item, "patient_id": patient, "scores": {n: s[i] for n, s in self.scores.items()}}
                 for i, (item, patient) in enumerate(zip(self.item_ids, self.patients, strict=True))
             ],
         }  # fmt: skip
@@ -143,7 +141,7 @@ def predict_loop(
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation, *, seed: int = 0) -> dict[str, Interval]:
-    """Score by score the mean difference `first − second` over the items that both have, paired by item.
+    """Score by score the mean difference `first - second` over the items that both have, paired by item.
 
     Raises:
         InsonateError: they have no item in common.
@@ -259,7 +257,7 @@ def _pooled(
 def _groups(
     scores: Scores, truths: Sequence[Prediction], seed: int
 ) -> dict[str, dict[str, dict[str, Interval]]]:
-    groups = {}
+    groups: dict[str, dict[str, dict[str, Interval]]] = {}
     for column in GROUPS:
         values = np.asarray([getattr(truth.meta, column) for truth in truths])
         names = sorted({str(value) for value in values if value})
@@ -268,7 +266,7 @@ def _groups(
         groups[column] = {}
         for name in names:
             chosen = np.flatnonzero(values == name)
-            patients = [truths[i].meta.patient_id for i in chosen]
+            patients = [truths[int(i)].meta.patient_id for i in chosen]
             groups[column][name] = _means({k: s[chosen] for k, s in scores.items()}, patients, seed)
     return groups
 
@@ -361,12 +359,10 @@ def groups_table(evaluation: Evaluation, column: str) -> Table:
 
 def _agreement(task: Task, predictions: Sequence[Prediction], truths: Sequence[Prediction]) -> list[Part]:
     if task.kind == "classification":
-        found, wanted = ([int(p.value.argmax()) for p in some] for some in (predictions, truths))
-        return [confusion(found, wanted, truths[0].names)]
+        return [confusion(_classes(predictions), _classes(truths), truths[0].names)]
     parts: list[Part] = []
     for name in dict.fromkeys(name for truth in truths for name in truth.measurements):
-        found, wanted = ([_number(p.measurements.get(name)) for p in some] for some in (predictions, truths))
-        agreement = bland_altman(found, wanted)
+        agreement = bland_altman(_measured(predictions, name), _measured(truths, name))
         if len(agreement.differences) > 1:
             parts.append(bland_altman_chart(agreement, name))
     return parts
@@ -376,15 +372,24 @@ def _is_label(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and not value)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+def _classes(predictions: Sequence[Prediction]) -> list[int]:
+    return [int(prediction.value.argmax()) for prediction in predictions]
+
+
+def _measured(predictions: Sequence[Prediction], name: str) -> list[float]:
+    """The measurement of each item; NaN where it is missing or no number."""
+    values = [prediction.measurements.get(name) for prediction in predictions]
+    return [
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        for value in values
+    ]
 
 
 def _method(evaluation: Evaluation, *, trivial: bool) -> str:
     text = (
-        f"{len(evaluation.item_ids)} items of the split “{evaluation.split}”. Intervals: percentile bootstrap over "
-        f"patients ({RESAMPLES} resamples; {POOLED_RESAMPLES} for metrics over all items at once); with few "
-        "patients they are too narrow. "
+        f"{len(evaluation.item_ids)} items of the split “{evaluation.split}”. Intervals: percentile "
+        f"bootstrap over patients ({RESAMPLES} resamples; {POOLED_RESAMPLES} for metrics over all items at "
+        "once); with few patients they are too narrow. "
     )
     if not trivial:
         return text + "No training labels were at hand, so the answer without looking is missing."

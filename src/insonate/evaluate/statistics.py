@@ -56,22 +56,22 @@ def bootstrap_mean(
     Raises:
         ValueError: the lengths differ.
     """
-    scores = np.asarray(scores, dtype=np.float64)  # N
+    values = np.asarray(scores, dtype=np.float64)  # N
     group = patient_index(patients)  # N
-    if len(scores) != len(group):
-        raise ValueError(f"{len(scores)} scores but {len(group)} patients")
-    known = np.isfinite(scores)
+    if len(values) != len(group):
+        raise ValueError(f"{len(values)} scores but {len(group)} patients")
+    known = np.isfinite(values)
     if not known.any():
         return Interval(value=np.nan, low=np.nan, high=np.nan, items=0, patients=0)
-    group, scores = np.unique(group[known], return_inverse=True)[1], scores[known]
-    sums, counts = np.bincount(group, scores), np.bincount(group).astype(np.float64)  # P, P
+    group, values = np.unique(group[known], return_inverse=True)[1], values[known]
+    sums, counts = np.bincount(group, values), np.bincount(group).astype(np.float64)  # P, P
     if len(sums) == 1:
-        return Interval(value=scores.mean(), low=np.nan, high=np.nan, items=len(scores), patients=1)
+        return Interval(value=values.mean(), low=np.nan, high=np.nan, items=len(values), patients=1)
     means = np.concatenate(
         [(drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)]
     )  # R
     low, high = _percentiles(means)
-    return Interval(value=float(scores.mean()), low=low, high=high, items=len(scores), patients=len(sums))
+    return Interval(value=float(values.mean()), low=low, high=high, items=len(values), patients=len(sums))
 
 
 def paired_difference(
@@ -82,7 +82,7 @@ def paired_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Mean of `first − second` over the same items, with its interval over patients.
+    """Mean of `first - second` over the same items, with its interval over patients.
 
     Items where either score is NaN are left out. Zero outside the interval: the models differ.
 
@@ -115,15 +115,18 @@ def bootstrap_pooled(
     if num_patients == 0:
         return {}
     values = statistic(np.arange(len(group)))
-    samples: dict[str, list[float]] = {name: [] for name in values}
-    if num_patients > 1:
-        for drawn in _draws(num_patients, resamples, seed):
-            for counts in drawn:
-                for name, value in statistic(_items(group, counts)).items():
-                    samples[name].append(value)
+    rows = (
+        []
+        if num_patients == 1
+        else [
+            statistic(_items(group, counts))
+            for drawn in _draws(num_patients, resamples, seed)
+            for counts in drawn
+        ]
+    )
     intervals = {}
     for name, value in values.items():
-        low, high = _percentiles(np.asarray(samples[name], dtype=np.float64))
+        low, high = _percentiles(np.asarray([row[name] for row in rows], dtype=np.float64))
         intervals[name] = Interval(
             value=float(value), low=low, high=high, items=len(group), patients=num_patients
         )
@@ -136,7 +139,7 @@ class BlandAltman:
 
     means: np.ndarray
     differences: np.ndarray
-    """prediction − truth, N"""
+    """prediction minus truth, N"""
     bias: float
     low: float
     high: float

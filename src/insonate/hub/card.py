@@ -92,11 +92,15 @@ def _front_matter(config: Mapping[str, Any]) -> str:
 
 def _data(data: Mapping[str, Any]) -> list[str]:
     shown = [
-        f"- {_text(name).replace('_', ' ')}: {_text(', '.join(map(str, value)) if isinstance(value, list | tuple) else value)}"
+        f"- {_text(name).replace('_', ' ')}: {_text(_joined(value))}"
         for name, value in data.items()
         if value not in (None, "", [], ())
     ]
     return ["## Data", "", *shown, ""] if shown else []
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -289,9 +289,15 @@ def find(source: Path | str) -> Path:
 
 @contextlib.contextmanager
 def _hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn what the hub client raises in the block into one clear `ModelError`."""
+    """Turn what the hub client raises in the block into one clear error.
+
+    Raises:
+        ModelError: the hub cannot be reached or refuses.
+    """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # The base errors of the client's HTTP library, whichever its version uses, and OSError.
+    transport = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     try:
         yield
         return
@@ -305,9 +311,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
             f"the hub refused ({type(error).__name__})",
             "Check the name, and log in with `hf auth login` where it is private",
         ) from None
-    except (
-        HfHubHTTPError.__bases__
-    ) as error:  # errors of the client's HTTP library, whichever it is, and OSError
+    except transport as error:
         name = type(error).__name__
     raise ModelError(
         repo_id,
@@ -371,7 +375,11 @@ def _on(batch: Batch, device: str) -> Batch:
 
 
 def _frames(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Each frame of a medium with the facts for its `Meta`."""
+    """Each frame of a medium with the facts for its `Meta`.
+
+    Raises:
+        ModelError: it is no medium, or an array of another type or shape.
+    """
     if isinstance(media, str | Path):
         yield from _frames_of_file(Path(media))
         return
