@@ -1,0 +1,145 @@
+"""The whole job on the phantom: generate, scan, split, pretrain, adapt, evaluate, predict, report.
+
+All of it is synthetic. The question it answers is that of `pretraining.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from insonate.data import scan, split_by_patient
+from insonate.deploy import predict_media
+from insonate.errors import InsonateError
+from insonate.evaluate import Section, Text, picture, render_report
+from insonate.experiments.pretraining import Problem, Study, run_study, say, sections
+from insonate.files import atomic_write
+from insonate.phantom import generate
+
+BACKBONE = {"name": "vit_tiny", "input_size": [96, 96], "patch": 8}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of everything a demo uses."""
+
+    patients: int
+    images_per_patient: int
+    pretrain_epochs: int
+    adapt_epochs: int
+    labelled_fraction: float
+
+
+FULL = Size(patients=400, images_per_patient=2, pretrain_epochs=24, adapt_epochs=30, labelled_fraction=0.25)
+QUICK = Size(patients=48, images_per_patient=2, pretrain_epochs=3, adapt_epochs=4, labelled_fraction=1.0)
+
+
+def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
+    """Run the demo in `out` and return the path of its `report.html`.
+
+    Args:
+        out: a folder; a demo that was interrupted there goes on.
+        quick: a few steps of everything, to see it work; too short to show that pretraining helps.
+        seed: of the phantom and of every run.
+
+    Raises:
+        InsonateError: a step failed; the message names it.
+    """
+    size, start_s = (QUICK if quick else FULL), time.monotonic()
+    say(start_s, f"rendering {size.patients} phantom patients")
+    manifest = phantom_data(out / "data", size, seed)
+    study = demo_study(manifest, size, seed)
+    arms = run_study(study, out)
+    say(start_s, "predicting on a DICOM cine")
+    (keypoints,) = [
+        arm.model_dir
+        for arm in arms
+        if (arm.problem.name, arm.protocol, arm.init) == ("HC keypoints", "fine-tuned", "pretrained")
+    ]
+    parts = sections(study, arms, out)
+    if quick:
+        parts.insert(
+            0, Section("Quick run", [Text("Too short to judge pretraining: it shows the path only.")])
+        )
+    parts.append(_on_dicom(out, keypoints, seed))
+    report = atomic_write(out / "report.html", render_report("insonate demo", parts, synthetic=True))
+    say(start_s, "done")
+    return report
+
+
+def phantom_data(folder: Path, size: Size, seed: int) -> Path:
+    """Render, scan and split the phantom once; the path of the manifest.
+
+    Raises:
+        InsonateError: the scan did not find what was rendered.
+    """
+    path = folder / "manifest.parquet"
+    if (folder / "split").exists():
+        return path
+    manifest = generate(
+        folder,
+        kind="mixed",
+        patients=size.patients,
+        images_per_patient=size.images_per_patient,
+        seed=seed,
+        workers=2,
+    )
+    found = scan(folder / "media", None)
+    if found.errors or len(found.manifest) != len(manifest):
+        what = f"{len(found.manifest)} of {len(manifest)} media could be read back"
+        raise InsonateError(folder, what, "Remove the folder and run the demo again")
+    split_by_patient(manifest, seed=seed).write(path)
+    atomic_write(folder / "split", "done\n")
+    return path
+
+
+def demo_study(manifest: Path, size: Size, seed: int) -> Study:
+    """Head keypoints and lesion classes on a small ViT."""
+    return Study(
+        unlabelled=manifest,
+        backbone=BACKBONE,
+        pretrain_epochs=size.pretrain_epochs,
+        seed=seed,
+        problems=[
+            Problem(
+                name="HC keypoints",
+                manifest=manifest,
+                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC"},
+                score="mre_mm",
+                lower_is_better=True,
+                epochs=size.adapt_epochs,
+                fraction=size.labelled_fraction,
+            ),
+            Problem(
+                name="lesion class",
+                manifest=manifest,
+                task={
+                    "name": "classification",
+                    "column": "lesion_class",
+                    "classes": ["benign", "malignant"],
+                    "head": "attentive",
+                },
+                score="correct",
+                lower_is_better=False,
+                epochs=size.adapt_epochs,
+                fraction=size.labelled_fraction,
+            ),
+        ],
+    )
+
+
+def _on_dicom(out: Path, model_dir: Path, seed: int) -> Section:
+    folder = out / "dicom"
+    if not (folder / "manifest.parquet").exists():
+        generate(folder, kind="fetal", patients=1, images_per_patient=1, seed=seed + 1, formats=("dicom",))
+    results = list(predict_media(sorted(folder.rglob("*.dcm")), model_dir, out / "predictions"))
+    pictures = []
+    for result in results:
+        if result.overlay_path is None:
+            raise InsonateError(result.media, result.error, "Remove the demo's folder and run it again")
+        measured = result.predictions[0].measurements
+        hc_mm = measured.get("hc_mm")
+        text = f"{result.media.name}: {len(result.predictions)} frames, HC {hc_mm:.0f} mm in the first"
+        pictures.append(picture(result.overlay_path, text))
+    return Section("Prediction on a phantom DICOM", pictures)
