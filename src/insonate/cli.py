@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from insonate.errors import InsonateError
+from insonate.errors import InsonateError, nearest, one_line
 
 PLAIN: dict[str, Any] = {
     "no_args_is_help": True,
@@ -92,8 +92,8 @@ def data_scan(
     from insonate.data import scan
 
     result = scan(folder, out)
-    for error in result.errors:
-        warn(error)
+    for unread in result.errors:
+        warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
     shown = {"manifest": str(out), "items": len(result.manifest), "errors": len(result.errors)}
     say(
         json.dumps(shown) if as_json else f"{out}: {shown['items']} items, {shown['errors']} unreadable files"
@@ -158,6 +158,29 @@ def data_phantom(
     say(f"{path}: {len(manifest)} items")
 
 
+@data_app.command("datasets", epilog="Example: insonate data datasets hc18_landmarks downloads/hc18 --out HC")
+def data_datasets(
+    name: Annotated[str | None, typer.Argument(help="data set; without it, all are listed")] = None,
+    root: Annotated[Path | None, typer.Argument(help="folder as the data set is handed out")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="new folder for media and manifest")] = None,
+) -> None:
+    """List the data sets whose form is known, or turn a copy of one into media and a manifest."""
+    from insonate.data.adapters import ADAPTERS
+
+    if name is None:
+        for known, adapter in ADAPTERS.items():
+            say(f"{known:<20} {(adapter.__doc__ or '').strip().partition(chr(10))[0]}".rstrip())
+        return
+    if name not in ADAPTERS:
+        raise InsonateError("data datasets", f"no data set is called {name!r}", nearest(name, ADAPTERS))
+    if root is None or out is None:
+        raise InsonateError(f"data datasets {name}", "the folder or --out is missing", "Give ROOT and --out")
+    manifest = ADAPTERS[name](root, out)
+    for note in manifest.notes:
+        warn(one_line(note))
+    say(f"{out / 'manifest.parquet'}: {len(manifest)} items")
+
+
 @recipes_app.command("list", epilog="Example: insonate recipes list")
 def recipes_list() -> None:
     """Name the shipped recipes, each with its first line."""
@@ -218,7 +241,7 @@ def evaluate(
         Path | None, typer.Option(help="what it was trained on, to look for leaks")
     ] = None,
 ) -> None:
-    """Score a model, with intervals by patient, per site and vendor; writes report.html and evaluation.json."""
+    """Score a model, with intervals by patient, site and vendor; writes report.html and evaluation.json."""
     from insonate.data import Manifest
     from insonate.evaluate import evaluate_model
     from insonate.hub import load
@@ -233,12 +256,22 @@ def predict(
     media: Annotated[list[Path], typer.Argument(help="DICOM, video or image files")],
     model: Annotated[str, typer.Option(help="model folder or hub id")],
     out: Out = Path("predictions"),
+    no_tta: Annotated[bool, typer.Option("--no-tta", help="without the mirrored image; faster")] = False,
 ) -> None:
-    """Measure media with a trained model: one JSON object a line on stdout, pictures in the folder."""
+    """Measure media with a trained model: one JSON object a file on stdout."""
     from insonate.deploy import predict_media
+    from insonate.hub.plain import plain
 
-    for prediction in predict_media(media, model, out):
-        say(json.dumps(prediction if isinstance(prediction, dict) else prediction.to_dict()))
+    failed = 0
+    for result in predict_media(media, model, out, tta=not no_tta):
+        if result.error is not None:
+            failed += 1
+            warn(one_line(result.error))
+            continue
+        found = [prediction.to_dict() for prediction in result.predictions]
+        shown = {"media": result.media, "json": result.json_path, "overlay": result.overlay_path}
+        say(json.dumps(plain({key: str(path) for key, path in shown.items()} | {"predictions": found})))
+    raise typer.Exit(2 if failed else 0)
 
 
 @app.command(epilog="Example: insonate models --json")

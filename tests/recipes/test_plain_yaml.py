@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -18,7 +19,7 @@ from insonate.recipes.plain_yaml import parse, read_text, write
         ("1e-3", 1e-3), ("1.0e-4", 1e-4), ("-2E5", -2e5), (".5", 0.5), ("5.", 5.0), ("3", 3), ("-7", -7),
         ("true", True), ("false", False), ("null", None), ("~", None), ("", None),
         ("yes", "yes"), ("no", "no"), ("on", "on"), ("True", "True"), ("010", "010"), ("0x10", "0x10"),
-        ("1:30", "1:30"), ("2020-01-01", "2020-01-01"), (".nan", ".nan"), (".inf", ".inf"), ("1_000", "1_000"),
+        ("1:30", "1:30"), ("2020-01-01", "2020-01-01"), (".nan", ".nan"), (".inf", ".inf"),
         ('"1e-3"', "1e-3"), ("[1, [a, 2.5]]", [1, ["a", 2.5]]), ("{a: {b: 1}}", {"a": {"b": 1}}), ("=", "="),
     ],
 )  # fmt: skip
@@ -59,20 +60,43 @@ def test_what_recipes_do_not_use_is_refused_with_the_reason(text, word):
 )
 def test_hostile_texts_take_no_time(text):
     start = time.monotonic()
-    try:
+    with contextlib.suppress(RecipeError):
         parse(text, "x")
-    except RecipeError:
-        pass
     assert time.monotonic() - start < 3
 
 
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)
+ODD = [
+    "yes",
+    "1e-3",
+    "1e3",
+    "010",
+    "0x1",
+    "null",
+    "~",
+    "true",
+    "1:30",
+    "=",
+    "<<",
+    "*a",
+    "!x",
+    "- a",
+    "1.",
+    "",
+]
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["C"]), max_size=12)
-    | st.sampled_from(["yes", "1e-3", "1e3", "010", "0x1", "null", "~", "true", "1:30", "=", "<<", "*a", "!x", "- a", "1."]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.from_regex("[a-z_]{1,8}", fullmatch=True), inner, max_size=4),
+    | st.sampled_from(ODD)
+)
+KEYS = st.from_regex("[a-z_]{1,8}", fullmatch=True) | st.sampled_from(["on", "true", "1e3"])
+PLAIN = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=200, deadline=None)

@@ -179,14 +179,13 @@ def ours(data: bytes) -> bytes:
 
 
 def attempt(path, data: bytes) -> str:
+    """The error of a recipe's text, or an empty text."""
     path.write_bytes(data)
     try:
         load_recipe(path)
     except InsonateError as error:
-        assert "\n" not in str(error)
-        assert "\x1b" not in str(error)
-        return "error"
-    return "ok"
+        return str(error)
+    return ""
 
 
 def test_hostile_recipes_are_refused_and_the_control_is_not(hostile_module, tmp_path):
@@ -195,15 +194,18 @@ def test_hostile_recipes_are_refused_and_the_control_is_not(hostile_module, tmp_
     context = SimpleNamespace(marker=lambda name: str(marker / name))
     path, cases = tmp_path / "case.yaml", list(hostile_module.recipe_cases(context))
     assert len(cases) > 60
-    assert attempt(path, ours(hostile_module.RECIPE.encode())) == "ok"
+    assert attempt(path, ours(hostile_module.RECIPE.encode())) == ""
     for case in cases:
         answer = attempt(path, ours(case.data))
         if case.expected == "error" and case.done not in LATER:
-            assert answer == "error", case.done
+            assert answer.startswith(str(path)), case.done
+        assert answer.isprintable(), case.done
     assert not any(marker.iterdir())
 
 
 def test_damaged_recipes_end_in_a_recipe_or_an_error(hostile_module, tmp_path):
     rng = random.Random(0)
     for _ in range(150):
-        attempt(tmp_path / "case.yaml", ours(hostile_module.recipe_random(rng, None).data))
+        assert attempt(
+            tmp_path / "case.yaml", ours(hostile_module.recipe_random(rng, None).data)
+        ).isprintable()

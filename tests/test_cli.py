@@ -1,0 +1,207 @@
+"""The command line: instant help, exit codes, one line for an error, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from insonate.recipes import plain_yaml
+from insonate.recipes.load import load_recipe, resolved, shipped
+
+COMMANDS = [
+    [], ["demo"], ["doctor"], ["data"], ["data", "scan"], ["data", "split"], ["data", "phantom"],
+    ["data", "datasets"], ["recipes"], ["recipes", "list"], ["recipes", "show"], ["train"], ["evaluate"],
+    ["predict"], ["models"],
+]  # fmt: skip
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "scipy",
+    "matplotlib",
+    "pyarrow",
+    "av",
+    "pydicom",
+)
+
+
+def insonate(*arguments, **options):
+    command = [sys.executable, "-m", "insonate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_help_of_every_command_has_an_example_and_imports_nothing_heavy():
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise AssertionError("help imports " + name)
+sys.meta_path.insert(0, Refuse())
+import contextlib, io, json
+from insonate.cli import app
+shown = []
+for command in {COMMANDS!r}:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        try:
+            app([*command, "--help"])
+        except SystemExit as leave:
+            assert not leave.code, command
+    shown.append(text.getvalue())
+print(json.dumps(shown))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command, text in zip(COMMANDS, json.loads(done.stdout), strict=True):
+        if command not in ([], ["data"], ["recipes"]):
+            assert f"Example: insonate {' '.join(command)}" in " ".join(text.split()), command
+
+
+def test_help_is_instant():
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        assert insonate("--help").returncode == 0
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 1.0  # 0.1 s on a quiet machine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "ijepa_vit", "--out", "run"], ["ijepa_vits"]),
+        (["train", "keypoints_hc", "optim.lrr=1", "--out", "run"], ["optim.lrr", "lr"]),
+        (["train", "missing.yaml", "--out", "run"], ["missing.yaml"]),
+        (["recipes", "show", "keypoints_hc", "task.pointss=HC"], ["task.pointss", "points"]),
+        (["data", "split", "missing.parquet"], ["missing.parquet"]),
+        (["data", "split", "missing.parquet", "--val", "0.6", "--test", "0.6"], ["--val"]),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_line_that_names_it(tmp_path, arguments, words):
+    done = insonate(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in insonate("--debug", "recipes", "show", "nothing", cwd=tmp_path).stderr
+
+
+def test_recipes_are_listed_and_shown():
+    listed = insonate("recipes", "list").stdout
+    assert all(name in listed for name in shipped())
+    shown = insonate("recipes", "show", "keypoints_hc", "optim.lr=2e-4").stdout
+    assert plain_yaml.parse(shown, "x") == resolved(load_recipe("keypoints_hc", ["optim.lr=2e-4"]))
+    written = insonate("recipes", "show", "keypoints_hc", "--as-written").stdout
+    assert written == shipped()["keypoints_hc"].read_text("utf-8")
+
+
+def test_models_are_listed_also_as_json():
+    assert "vit_small" in insonate("models").stdout
+    assert "ijepa" in json.loads(insonate("models", "--json").stdout)["objective"]
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{sys.executable} -m insonate models --json | head -c 10; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def picture_folder(folder, patients=8):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    columns = "path,kind,patient_id,study_id,series_id,view,site,vendor,frames,fps,height,width"
+    rows = [f"{columns},spacing_row_mm,spacing_col_mm,split,label"]
+    for number in range(4 * patients):
+        Image.fromarray(rng.integers(0, 255, (40, 48), dtype=np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,image,p{number // 4},,,,,,1,,40,48,,,train,{'ab'[number % 2]}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
+def test_split_puts_each_patient_in_one_split(tmp_path):
+    manifest = picture_folder(tmp_path / "data")
+    done = insonate("data", "split", manifest)
+    assert done.returncode == 0, done.stderr
+    splits = {}
+    for line in manifest.read_text().splitlines()[1:]:
+        cells = line.split(",")
+        splits.setdefault(cells[2], set()).add(cells[14])
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_scan_writes_a_manifest_and_names_what_is_broken(tmp_path):
+    picture_folder(tmp_path / "data")
+    (tmp_path / "data/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (tmp_path / "data/manifest.csv").unlink()
+    done = insonate("data", "scan", tmp_path / "data", "--out", tmp_path / "data/found.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == 32
+    assert "broken.png" in done.stderr
+
+
+TRAIN = """
+data: {manifest: data/manifest.csv, batch: 4, val_split: null}
+backbone: {name: vit, width: 16, depth: 1, heads: 2, patch: 8, input_size: [32, 32]}
+task: {name: classification, column: label, classes: [a, b]}
+optim: {epochs: 1, precision: "32"}
+"""
+
+
+def test_training_an_unreadable_medium_exits_with_2_and_names_it(tmp_path):
+    picture_folder(tmp_path / "data")
+    (tmp_path / "data/5.png").write_bytes(b"no picture")
+    (tmp_path / "tiny.yaml").write_text(TRAIN)
+    done = insonate("train", "tiny.yaml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "5.png" in done.stderr
+
+
+def test_an_interrupted_training_exits_with_0_and_the_same_command_finishes_it(tmp_path):
+    picture_folder(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(TRAIN)
+    command = [sys.executable, "-m", "insonate", "train", "tiny.yaml", "--out", "run"]
+    long = subprocess.Popen(
+        [*command, "optim.epochs=100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run/checkpoints").glob("step-*")) and time.monotonic() < deadline:
+        assert long.poll() is None, long.stderr.read()
+        time.sleep(0.05)
+    os.kill(long.pid, signal.SIGTERM)
+    _, errors = long.communicate(timeout=60)
+    assert long.returncode == 0, errors
+    assert "the same command goes on" in errors
+    assert not (tmp_path / "run/model").exists()
+
+
+def test_doctor_reports_as_json(tmp_path):
+    done = insonate("doctor", "--json", cwd=tmp_path)
+    report = json.loads(done.stdout)
+    assert {check["name"] for check in report["checks"]} >= {
+        "python",
+        "torch",
+        "device",
+        "dicom",
+        "video",
+        "disk",
+    }
+    assert done.returncode == (1 if report["status"] == "FAIL" else 0)
