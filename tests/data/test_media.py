@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +168,15 @@ def test_limits_name_themselves(clip_path: Path, tmp_path: Path) -> None:
         with limited(**{limit: bound}), pytest.raises(MediaError, match=f"above the limit {limit}={bound}"):
             read_frames(path)
     assert len(read_frames(clip_path)) == 30
+
+
+@pytest.mark.parametrize("side", [9000, 30_000])
+def test_png_that_claims_a_huge_size_is_refused(tmp_path: Path, side: int) -> None:
+    data = write_png(tmp_path / "p.png", cine(1)[0]).read_bytes()
+    header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
+    (tmp_path / "p.png").write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    with pytest.raises(MediaError, match="limit frame_px"):
+        probe(tmp_path / "p.png")
 
 
 def test_gif_with_endless_frames_is_refused_without_decoding(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def probe(path: Path, file: BinaryIO) -> MediaInfo:
         MediaError: the file asks for more than the limits.
     """
     check(path, "still_bytes", file.seek(0, 2))
-    with _opened(file) as image:
+    with _opened(path, file) as image:
         frames = _count(path, file, image)
         check_geometry(path, frames, image.height, image.width)
         if image.format in {"JPEG", "MPO"}:
@@ -54,7 +54,7 @@ def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.
     Raises:
         MediaError: the pixels cannot be had as eight bits.
     """
-    with _opened(file) as image:
+    with _opened(path, file) as image:
         if info.frames == 1:
             return _pixels(path, image)[None]
         frames = []
@@ -65,11 +65,21 @@ def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
+    """The image, its pixels not yet decoded; its EXIF orientation is left aside, as labels go by stored pixels.
+
+    Raises:
+        MediaError: it claims more pixels than Pillow itself would look at.
+    """
     file.seek(0)
     with warnings.catch_warnings():  # Pillow warns of what we check ourselves
         warnings.simplefilter("ignore")
-        with Image.open(file, formats=FORMATS) as image:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except Image.DecompressionBombError:
+            what = f"the header claims more than twice {Image.MAX_IMAGE_PIXELS} px (limit frame_px)"
+            raise MediaError(path, what, "Check the file") from None
+        with image:
             yield image
 
 
