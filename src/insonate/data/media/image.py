@@ -66,7 +66,7 @@ def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.
 
 @contextmanager
 def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
-    """The image, its pixels not yet decoded; its EXIF orientation is left aside, as labels go by stored pixels.
+    """The image, its pixels not yet decoded; EXIF orientation is ignored: labels go by stored pixels.
 
     Raises:
         MediaError: it claims more pixels than Pillow itself would look at.
