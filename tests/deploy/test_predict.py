@@ -52,7 +52,8 @@ def test_json_and_overlay_tell_the_same_prediction(model, media, tmp_path):
         model.predict(media[0]).value.tolist(), abs=1e-6
     )
     assert content["notice"] == "not for clinical use"
-    assert Image.open(result.overlay_path).size == (40, 30)
+    with Image.open(result.overlay_path) as overlay:
+        assert overlay.size == (40, 30)
 
 
 def test_results_stay_in_their_folder_whatever_the_file_is_called(model, tmp_path):

@@ -66,7 +66,7 @@ def bootstrap_mean(
     group, values = np.unique(group[known], return_inverse=True)[1], values[known]
     sums, counts = np.bincount(group, values), np.bincount(group).astype(np.float64)  # P, P
     if len(sums) == 1:
-        return Interval(value=values.mean(), low=np.nan, high=np.nan, items=len(values), patients=1)
+        return Interval(value=float(values.mean()), low=np.nan, high=np.nan, items=len(values), patients=1)
     means = np.concatenate(
         [(drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)]
     )  # R

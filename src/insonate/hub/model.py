@@ -226,6 +226,7 @@ class Model:
         model = cls(backbone, task, info)
         model.input, model.format = config.input, config.input.format()
         whole = model._whole()
+        _check_safetensors(path)
         weights.load_into(whole, weights.read(path), path)
         whole.eval()
         return model.to(device)
@@ -346,6 +347,18 @@ def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None]:
         return _make(config)
     except RecipeError as error:
         raise ModelError(f"{where}, field {error.where}", error.what, error.mend) from None
+
+
+def _check_safetensors(path: Path) -> None:
+    """Model folders hold no pickles, however harmless: the file must start as safetensors do.
+
+    Raises:
+        WeightsError: it does not.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] != b"{":
+        raise WeightsError(path, "is no safetensors file", MEND)
 
 
 def _check_table(config: ModelConfig, where: Path) -> None:
