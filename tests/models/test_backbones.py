@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from insonate.errors import RecipeError, WeightsError
-from insonate.models import BACKBONES, build_backbone, ema_update, freeze, teacher_of
+from insonate.models import BACKBONES, build_backbone, ema_update, freeze, official_weights, teacher_of
 from insonate.models.positions import resize_table, sincos_2d
 from insonate.models.vit import CustomVitOptions, VisionTransformer, vit, weights_from_ijepa
 
@@ -174,6 +174,8 @@ def test_official_checkpoint_loads_its_target_encoder(parity) -> None:
     assert torch.equal(context["norm.bias"], checkpoint["encoder"]["module.norm.bias"])
     with pytest.raises(WeightsError, match="pos_embed"):
         weights_from_ijepa(checkpoint, toy_vit(input_size=(40, 160), patch=8, width=24, depth=2, heads=2))
+    assert official_weights(checkpoint, model, where="x").keys() == model.state_dict().keys()
+    assert official_weights(context, model, where="x") is context
     with pytest.raises(WeightsError, match="target_encoder"):
         weights_from_ijepa({}, model)
 

@@ -11,6 +11,8 @@ masking     which patches are context and which are targets, per image
 predictor   the transformer that fills in hidden patches
 ema         moving average of weights
 freeze      which layers learn
+heads       what tasks put on an encoder
+heatmaps    keypoints as heat maps
 """
 
 from insonate.models import convnext, vit
@@ -20,6 +22,7 @@ from insonate.models.ema import ema_update, teacher_of
 from insonate.models.freeze import freeze
 from insonate.models.registry import Entry, Registry
 from insonate.models.trainable import Losses, Trainable
+from insonate.models.vit import official_weights
 
 __all__ = [
     "BACKBONES",
@@ -35,6 +38,7 @@ __all__ = [
     "convnext",
     "ema_update",
     "freeze",
+    "official_weights",
     "resolve",
     "teacher_of",
     "vit",

@@ -297,3 +297,16 @@ def weights_from_ijepa(
             "Build the backbone with the checkpoint's input_size and patch, or position: learned",
         )
     return weights
+
+
+def official_weights(
+    checkpoint: Mapping[str, Any], backbone: nn.Module, *, where: object
+) -> Mapping[str, Any]:
+    """The weights in a checkpoint of a known project's code; any other checkpoint as it is.
+
+    Raises:
+        WeightsError: it is recognised, but not of this backbone.
+    """
+    if isinstance(backbone, VisionTransformer) and {"target_encoder", "predictor"} <= checkpoint.keys():
+        return weights_from_ijepa(checkpoint, backbone, where=where)
+    return checkpoint
