@@ -121,7 +121,9 @@ def test_values_are_normalised_by_the_format():
     assert torch.allclose(prepare(np.full((9, 5), 255, np.uint8), fmt)[0], torch.tensor(2.0))
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)]
+)
 def test_arrays_that_are_no_pictures_are_refused(image):
     with pytest.raises(MediaError, match="shape"):
         prepare(image, InputFormat(height=8, width=8))

@@ -84,7 +84,10 @@ class Loader:
         for step in range(start_step, len(self)):
             batch = next(batches)
             if isinstance(batch, InsonateError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # else frame and error hold each other, and the workers stop late
             batch["step_seed"] = self.sampler.step_seed(epoch, step)
             yield batch
 

@@ -26,14 +26,15 @@ TEXT = ("path", "kind", "patient_id", "study_id", "series_id", "view", "site", "
 WHOLE = ("frames", "height", "width", "frame")
 REAL = ("fps", "spacing_row_mm", "spacing_col_mm")
 COLUMNS = (
-    "path", "kind", "patient_id", "study_id", "series_id", "view", "site", "vendor", "frames", "fps", "height",
-    "width", "spacing_row_mm", "spacing_col_mm", "split",
+    "path", "kind", "patient_id", "study_id", "series_id", "view", "site", "vendor", "frames", "fps",
+    "height", "width", "spacing_row_mm", "spacing_col_mm", "split",
 )  # fmt: skip
-"""columns of every manifest; `frame` (the labelled frame of a loop) and the label columns may follow"""
+"""columns of every manifest; `frame` (the labelled one of a loop) and the label columns may follow"""
 
 KINDS = ("image", "video", "dicom")
 SPLITS = ("train", "val", "test")
 MAX_COLUMNS, MAX_ROWS, MAX_BYTES, MAX_FRAMES = 2_000, 20_000_000, 4 << 30, 1_000_000
+MAX_CELL = 100_000
 NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|[+-]?\.[0-9]+", re.ASCII)
 NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -313,6 +314,8 @@ def _checked(rows: list[Row], root: Path, source: str, *, check_files: bool) -> 
 
 def _cell(column: str, value: Any, where: str) -> Any:
     where = f"{where}, column {column!r}"
+    if isinstance(value, str) and len(value) > MAX_CELL:
+        raise ManifestError(where, f"holds {len(value)} characters", f"Keep a cell to {MAX_CELL}")
     if column in TEXT:
         return "" if value is None else str(value)
     if _is_path(column):
