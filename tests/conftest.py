@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,18 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def forked() -> ForkServerContext:
+    """A server that has imported torch and the training loop once, and forks a child for each process."""
+    here = Path(__file__).parent
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toys", "insonate.train.fit"])
+    with pytest.MonkeyPatch.context() as patch:
+        paths = [str(here / "train"), str(here), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+        child = context.Process(target=int)
+        child.start()
+        child.join()
+    return context

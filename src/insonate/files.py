@@ -275,6 +275,7 @@ _MENDS = {
     errno.EROFS: "Choose a folder that you may write to",
     errno.EPERM: "Choose a folder that you may write to",
     errno.ENOTDIR: "A part of the path is a file, not a folder",
+    errno.EEXIST: "A part of the path is a file, not a folder",
     errno.EISDIR: "It is a folder: give a file name",
     errno.ENOENT: "Check the path",
 }

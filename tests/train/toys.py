@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -72,22 +73,22 @@ class ToyLoader:
 
     def __init__(self, items: int = 24, batch: int = 4, seed: int = 0, poison: str | None = None) -> None:
         self.items, self.batch, self.seed, self.poison = items, batch, seed, poison
-        self.rank, self.world = 0, 1
+        self.sampler = SimpleNamespace(rank=0, world=1)
         self.started: list[tuple[int, int]] = []
         self.before_batch = lambda epoch, step: None
 
     def __len__(self) -> int:
-        return self.items // (self.batch * self.world)
+        return self.items // (self.batch * self.sampler.world)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         self.started.append((epoch, start_step))
         order = torch.randperm(
             self.items, generator=torch.Generator().manual_seed(mix(self.seed, epoch))
         ).tolist()
-        width = self.batch * self.world
+        width = self.batch * self.sampler.world
         for step in range(start_step, len(self)):
             self.before_batch(epoch, step)
-            chosen = order[step * width : (step + 1) * width][self.rank * self.batch :][: self.batch]
+            chosen = order[step * width : (step + 1) * width][self.sampler.rank * self.batch :][: self.batch]
             yield self._batch(chosen, epoch, step)
 
     def _batch(self, chosen: list[int], epoch: int, step: int) -> Batch:

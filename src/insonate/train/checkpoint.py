@@ -141,15 +141,17 @@ def fault(path: Path) -> str | None:
         sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
         if not isinstance(sums, dict) or set(sums) != {MODEL, OPTIMIZER, STATE}:
             return f"{SUMS} does not list its files"
-        for name, expected in sums.items():
-            with (path / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    return f"{name} has changed"
+        changed = [name for name, digest in sums.items() if _digest(path / name) != digest]
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError) as error:
         return str(error)
-    return None
+    return f"{changed[0]} has changed" if changed else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def model_tensors(module: nn.Module) -> dict[str, Tensor]:

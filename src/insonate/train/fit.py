@@ -7,7 +7,6 @@ run that was interrupted at any moment and started again ends in the same bits a
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import resource
 import time
@@ -18,7 +17,9 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -45,11 +46,19 @@ Evaluate = Callable[[], dict[str, float]]
 SEED_MASK = 2**64 - 1
 
 
-class StepLoader(Protocol):
-    """What `fit` needs of a loader; `insonate.data.Loader` is one.
+class RankSampler(Protocol):
+    """The part of a loader that knows which slice of the global batch is this process's."""
 
-    With several processes, `rank` and `world` are set on a copy of it.
-    """
+    rank: int
+    world: int
+
+
+class StepLoader(Protocol):
+    """What `fit` needs of a loader; `insonate.data.Loader` is one."""
+
+    @property
+    def sampler(self) -> RankSampler:
+        """`fit` sets its rank and world when it starts several processes."""
 
     def __len__(self) -> int:
         """Batches of an epoch on each rank."""
@@ -72,8 +81,10 @@ class FitResult:
     """newest values of the loss, its parts and the validation"""
     best: Path | None
     """checkpoint with the best `monitor`"""
+    newest: Path
+    """checkpoint of the state at the end"""
     rank: int = 0
-    """of this process; what follows a run on several devices is for rank 0"""
+    """of this process; what follows a run on several devices is for rank 0 alone"""
 
 
 def fit(
@@ -87,7 +98,8 @@ def fit(
     """Train until `settings.epochs` are done, from the newest whole checkpoint in `run_dir` if there is one.
 
     Args:
-        trainable: an nn.Module; trained in place. Torch's global generator is seeded anew in each step.
+        trainable: an nn.Module; trained in place (with "fsdp2" it stays sharded afterwards: load
+            `newest` into a new one). Torch's global generator is seeded anew in each step.
         loader: see `StepLoader`.
         settings: length, rates, precision, devices.
         run_dir: metrics.jsonl, tensorboard/, checkpoints/step-XXXXXXXX/, run.lock.
@@ -240,7 +252,7 @@ class _Run:
         # Fabric unscales fp16 gradients before clipping, which the fused optimiser does not allow
         fused = fabric.strategy.precision.__class__.__name__ != "MixedPrecision" or settings.precision != "16"
         self.inner_optimizer = build_optimizer(trainable, settings, fused=fused)
-        self.optimizer = fabric.setup_optimizers(self.inner_optimizer)
+        self.optimizer: Any = fabric.setup_optimizers(self.inner_optimizer)
         self.checkpoints = Checkpoints(run_dir / "checkpoints", keep=settings.keep)
         self.step, self.closed_epochs, self.failed_saves = 0, 0, 0
         self.best: dict[str, Any] | None = None
@@ -268,7 +280,7 @@ class _Run:
         best = self.checkpoints.path(self.best["step"]) if self.best else None
         return FitResult(
             steps=self.step, epochs=self.closed_epochs, interrupted=interrupted, last=self.last, best=best,
-            rank=self.fabric.global_rank,
+            newest=self.checkpoints.path(self.step), rank=self.fabric.global_rank,
         )  # fmt: skip
 
     def _train_epoch(self) -> bool:
@@ -342,13 +354,13 @@ class _Run:
         stopped = self.stop.asked
         if self.fabric.world_size > 1:
             flags = torch.tensor([float(bad), float(stopped)], device=self.fabric.device)
-            flags = self.fabric.all_reduce(flags, reduce_op="max")  # type: ignore[assignment]
-            bad, stopped = (bool(flag) for flag in flags.tolist())
+            worst: Any = self.fabric.all_reduce(flags, reduce_op="max")
+            bad, stopped = (bool(flag) for flag in worst.tolist())
         if bad:
             what = (
                 f"the loss is {value} on the items {', '.join(item_ids)}"
                 if own_bad
-                else "not finite elsewhere"
+                else "the loss is not finite on another device"
             )
             raise RunError(
                 f"{self.run_dir} step {self.step + 1}",
@@ -358,9 +370,7 @@ class _Run:
         return stopped
 
     def _log_step(self, epoch: int, losses: dict[str, Tensor], meter: _Meter) -> None:
-        values = {
-            name: float(self.fabric.all_reduce(value, reduce_op="mean")) for name, value in losses.items()
-        }  # type: ignore[arg-type]
+        values = {name: float(self._mean(value)) for name, value in losses.items()}
         self.last = {**self.last, **values}
         seconds = max(1e-9, time.monotonic() - meter.start_s)
         row = {
@@ -374,6 +384,11 @@ class _Run:
             "memory_mb": _memory_mb(self.fabric.device),
         }
         self.log.train(row, seconds_left=(self.total - self.step) * seconds / meter.steps)
+
+    def _mean(self, value: Tensor) -> Tensor:
+        """Over all ranks."""
+        mean: Any = self.fabric.all_reduce(value, reduce_op="mean")
+        return mean
 
     def _close_epoch(self) -> None:
         """Validate, choose the best, save."""
@@ -464,11 +479,9 @@ class _Run:
 
 
 def _of_rank(loader: StepLoader, fabric: Fabric) -> StepLoader:
-    if fabric.world_size == 1:
-        return loader
-    mine: Any = copy.copy(loader)
-    mine.rank, mine.world = fabric.global_rank, fabric.world_size
-    return mine
+    if fabric.world_size > 1:
+        loader.sampler.rank, loader.sampler.world = fabric.global_rank, fabric.world_size
+    return loader
 
 
 def _memory_mb(device: torch.device) -> float:

@@ -1,0 +1,285 @@
+"""The only writer: old or new, never a part; names that cannot lead out; one owner of a folder."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+from faults import FaultDisk, standing_in
+
+import insonate
+from insonate import files
+from insonate.errors import InsonateError, RunError
+
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES]
+
+
+def test_content_may_be_bytes_text_or_a_function(tmp_path):
+    assert files.atomic_write(tmp_path / "new" / "a", b"bytes").read_bytes() == b"bytes"
+    assert files.atomic_write(tmp_path / "b", "tëxt").read_text("utf-8") == "tëxt"
+    assert (
+        files.atomic_write(tmp_path / "c", lambda file: file.write(b"function")).read_bytes() == b"function"
+    )
+    assert files.atomic_write(tmp_path / "c", b"again").read_bytes() == b"again"
+
+
+def test_function_that_fails_leaves_the_old_content(tmp_path):
+    path = files.atomic_write(tmp_path / "a", b"old")
+
+    def half(file):
+        file.write(b"half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        files.atomic_write(path, half)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("error", ERRORS)
+def test_each_failing_call_of_a_write_leaves_old_or_new(tmp_path, error, lasting):
+    path = tmp_path / "file"
+    for call in range(1, 50):
+        files.atomic_write(path, b"old" * 100)
+        with standing_in(FaultDisk(call, error=error, lasting=lasting)) as disk:
+            told = attempt(lambda: files.atomic_write(path, b"new" * 100))
+        assert told is None or told.where == str(path)
+        assert told is None or ("disk is full" in told.what) == (error == errno.ENOSPC)
+        assert path.read_bytes() in {b"old" * 100, b"new" * 100}
+        if not disk.failed:
+            break
+    assert call > 5
+    assert files.atomic_write(path, b"next").read_bytes() == b"next"
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_each_failing_call_of_a_folder_leaves_none_or_all(tmp_path, lasting):
+    for call in range(1, 80):
+        folder = tmp_path / f"folder-{call}"
+        with standing_in(FaultDisk(call, error=errno.EIO, lasting=lasting)) as disk:
+            told = attempt(lambda: publish(folder))  # noqa: B023 - called at once
+        assert told is None or told.what == os.strerror(errno.EIO)
+        if folder.exists():
+            assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == {
+                "a": b"1",
+                "b": b"2",
+            }
+        if not disk.failed:
+            break
+    assert call > 12
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def attempt(action: Callable[[], object]) -> InsonateError | None:
+    """The error that `action` raises, if it does."""
+    try:
+        action()
+    except InsonateError as error:
+        return error
+    return None
+
+
+def publish(folder: Path) -> None:
+    with files.publish_dir(folder) as inner:
+        files.atomic_write(inner / "a", b"1")
+        files.atomic_write(inner / "sub" / "b", b"2")
+
+
+def write_and_die(path: Path, call: int) -> None:
+    files.disk = FaultDisk(call, die=True)
+    files.atomic_write(path, b"new" * 100)
+
+
+def test_kill_at_each_call_leaves_old_or_new(tmp_path, forked):
+    path = tmp_path / "file"
+    killed = 0
+    for call in range(1, 20):
+        files.atomic_write(path, b"old" * 100)
+        child = forked.Process(target=write_and_die, args=(path, call))
+        child.start()
+        child.join()
+        assert path.read_bytes() in {b"old" * 100, b"new" * 100}
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        killed += 1
+    assert killed >= 5
+    assert files.atomic_write(path, b"next").read_bytes() == b"next"
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(tmp_path):
+    with standing_in(FaultDisk()) as disk:
+        files.atomic_write(tmp_path / "a", b"1")
+    assert [name for name, _ in disk.calls] == ["unlink", "open", "write", "fsync", "replace", "fsync_dir"]
+    with standing_in(FaultDisk()) as disk:
+        publish(tmp_path / "folder")
+    last = [name for name, _ in disk.calls][-2:]
+    assert last == ["replace", "fsync_dir"]
+    flushed = {path for name, path in disk.calls if name in {"fsync", "fsync_dir"}}
+    assert {"a", "b", "sub"} <= flushed
+
+
+def test_file_size_limit_of_the_system_leaves_the_old_file(tmp_path):
+    """A real refusal by the kernel in the middle of a write (EFBIG), in a process of its own."""
+    path = files.atomic_write(tmp_path / "file", b"old")
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from insonate import files\n"
+        "from insonate.errors import InsonateError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try:\n    files.atomic_write(sys.argv[1], b'n' * 100_000)\n"
+        "except InsonateError as error:\n    print(error.what)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == os.strerror(errno.EFBIG)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 10_000
+
+
+def test_truly_full_disk_leaves_the_old_file(tmp_path):
+    """A tmpfs of 300 kB, where the system lets us mount one."""
+    script = (
+        "import sys; from insonate import files; from insonate.errors import InsonateError\n"
+        "files.atomic_write('disk/file', b'old')\n"
+        "try:\n    files.atomic_write('disk/file', b'n' * 1_000_000)\n"
+        "except InsonateError as error:\n    print(error)\n"
+        "print(open('disk/file').read())\n"
+    )
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "script.py").write_text(script)
+    command = f"mount -t tmpfs -o size=300k tmpfs disk && exec {sys.executable} script.py"
+    try:
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if done.returncode != 0 and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    assert done.stdout.splitlines() == [
+        "disk/file: the disk is full. Free some space and run the same command again.",
+        "old",
+    ]
+
+
+def test_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InsonateError, match=r"file.*not a folder"):
+        files.atomic_write(tmp_path / "file" / "inner", b"")
+    with pytest.raises(InsonateError, match="folder"):
+        files.atomic_write(tmp_path, b"")
+
+
+def test_folder_is_never_published_onto_an_existing_one(tmp_path):
+    publish(tmp_path / "folder")
+    with pytest.raises(InsonateError, match="there already"):
+        publish(tmp_path / "folder")
+    (tmp_path / "empty").mkdir()
+    publish(tmp_path / "empty")
+    assert (tmp_path / "empty" / "a").read_bytes() == b"1"
+
+
+def test_published_folder_is_gone_when_its_block_fails(tmp_path):
+    def fail() -> None:
+        with files.publish_dir(tmp_path / "folder") as inner:
+            files.atomic_write(inner / "a", b"1")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_appended_lines_follow_each_other(tmp_path):
+    for line in (b"one\n", b"two\n"):
+        files.append(tmp_path / "log", line, flush=True)
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a/../../b", "out/secret", "bad\0name"])
+def test_names_that_lead_out_or_are_none_are_refused(tmp_path, name):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "out").symlink_to(tmp_path)
+    with pytest.raises(InsonateError):
+        files.inside(root, name)
+
+
+@pytest.mark.parametrize("name", ["a", "sub/a.png", "a/../b", ".", "..a"])
+def test_names_inside_are_resolved(tmp_path, name):
+    assert files.inside(tmp_path, name).is_relative_to(tmp_path.resolve())
+
+
+def test_safe_names_are_short_readable_and_different():
+    ids = ["../../etc/passwd", "a/b", "a-b", "A-B", "", "\ud800", "…", "x" * 5000, "CON", "study 7: Größe"]
+    names = [files.safe_name(item) for item in ids]
+    assert len(set(names)) == len(ids)
+    assert all(
+        len(name) <= 57 and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in names
+    )
+    assert names[1].startswith("a-b-")
+
+
+def hold(path: Path, held: Event) -> None:
+    with files.lock(path):
+        held.set()
+        signal.pause()
+
+
+def test_lock_refuses_a_second_owner_and_dies_with_its_process(tmp_path, forked):
+    held = forked.Event()
+    child = forked.Process(target=hold, args=(tmp_path / "run.lock", held))
+    child.start()
+    assert held.wait(20)
+    with pytest.raises(RunError, match="another process"), files.lock(tmp_path / "run.lock"):
+        pass
+    child.kill()
+    child.join()
+    for _ in range(2):
+        with files.lock(tmp_path / "run.lock"):
+            pass
+
+
+def test_nobody_else_opens_files_for_writing():
+    package = Path(insonate.__file__).parent
+    found = [
+        f"{path.relative_to(package)}:{node.lineno} {call}"
+        for path in package.rglob("*.py")
+        if path.name != "files.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (call := writing_call(node))
+    ]
+    assert found == []
+
+
+def writing_call(node: ast.AST) -> str | None:
+    """The name of a call that writes a file past `files`."""
+    if not isinstance(node, ast.Call):
+        return None
+    name = ast.unparse(node.func)
+    if name in {"torch.save", "np.save", "np.savez", "numpy.save", "save_file"} or name.endswith(
+        (".write_text", ".write_bytes")
+    ):
+        return name
+    if name == "open" or (
+        name.endswith(".open") and name != "av.open"
+    ):  # av: into memory, see data.media.writing
+        texts = [
+            a.value for a in [*node.args, *(k.value for k in node.keywords)] if isinstance(a, ast.Constant)
+        ]
+        if any(isinstance(t, str) and set(t) <= set("rwxabt+") and set(t) & set("wxa+") for t in texts):
+            return name
+    return None

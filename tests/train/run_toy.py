@@ -1,0 +1,61 @@
+"""Runs of the toy for processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from toys import ToyLoader, ToyTask
+
+from insonate.train.fit import fit
+from insonate.train.settings import Settings
+
+TOLD = Settings(epochs=4, lr=0.02, log_every=1, save_every=2, clip=1.0)
+
+
+def run_told(folder: Path, batches: Connection | None = None) -> None:
+    """A run with dropout that tells of each batch."""
+    loader = ToyLoader()
+    if batches is not None:
+        loader.before_batch = lambda epoch, step: batches.send((epoch, step))
+    fit(ToyTask(), loader, TOLD, folder)
+
+
+def run_rank(folder: Path, rank: int, port: int, settings: Settings, stop: tuple[int, int] | None) -> None:
+    """One of two ranks; rank 0 gets a signal at the (epoch, step) `stop`."""
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    loader = ToyLoader(batch=4)
+
+    def ask(epoch: int, step: int) -> None:
+        if rank == 0 and (epoch, step) == stop:  # the other rank must learn of it
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loader.before_batch = ask
+    result = fit(ToyTask(dropout=0), loader, settings, folder, evaluate=lambda: {"score": 1.0})
+    assert result.rank == rank
+    assert result.interrupted == (stop is not None)
+
+
+def two_ranks(
+    context: ForkServerContext, folder: Path, settings: Settings, stop: tuple[int, int] | None = None
+) -> None:
+    """Run both ranks to their end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks: list[BaseProcess] = [
+        context.Process(target=run_rank, args=(folder, rank, port, settings, stop)) for rank in (0, 1)
+    ]
+    deadline = time.monotonic() + 120
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(max(1.0, deadline - time.monotonic()))
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
