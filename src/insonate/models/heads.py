@@ -74,7 +74,7 @@ class ViTPoseHead(nn.Module):
             *_doubling(width, width),
         )
         self.final = nn.Conv2d(width, num_points, kernel_size=1)
-        self.log_tau = nn.Parameter(torch.tensor(math.log(FIRST_TAU)))
+        self.log_tau = nn.Parameter(torch.tensor([math.log(FIRST_TAU)]))  # 1-D: FSDP2 shards no scalars
         for layer in self.deconv:
             if isinstance(layer, nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)

@@ -1,7 +1,7 @@
 """Keypoints: named points of a view by soft-argmax of heat maps, and the lengths between them.
 
-Shapes: B items, K points, H W input. Output values: B K 2 (x, y) in input pixels from the centre of the picture,
-so that a mirror is an exact change of sign; add (W - 1) / 2, (H - 1) / 2 for indices.
+Shapes: B items, K points, H W input. Output values: B K 2 (x, y) in input pixels from the centre of the
+picture, so that a mirror is an exact change of sign; add (W - 1) / 2, (H - 1) / 2 for indices.
 Loss: smooth L1 on coordinates (in pixels of a picture of 256) plus the Jensen-Shannon divergence of the map
 from a Gaussian of one cell. Sources: Xu et al. 2022 (ViTPose, arXiv 2204.12484), head; Sun et al. 2018 (arXiv
 1711.08229) and Nibali et al. 2018 (DSNT, arXiv 1801.07372), decoding and loss; confidence, projection: ours.
