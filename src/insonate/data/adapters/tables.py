@@ -14,7 +14,7 @@ from pathlib import Path
 
 from insonate.data.manifest import Manifest, Row
 from insonate.errors import ManifestError
-from insonate.files import publish_dir
+from insonate.files import atomic_write, publish_dir
 
 MAX_MEMBER_BYTES = 64 << 20
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,120}", re.ASCII)
@@ -129,8 +129,7 @@ def _unpack_one(file: zipfile.ZipFile, name: str, target: Path) -> None:
         data = member.read(MAX_MEMBER_BYTES + 1)  # not the size that the archive claims
     if len(data) > MAX_MEMBER_BYTES:
         raise ManifestError(name, f"is larger than {MAX_MEMBER_BYTES >> 20} MiB", "Copy the data set again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    atomic_write(target, data)
 
 
 def publish(out: Path | str, rows: Sequence[Row], fill: Callable[[Path], None]) -> Manifest:
