@@ -22,9 +22,12 @@ PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
+OF_ROOT = not sys.argv[1:] or sys.argv[1].startswith("-") or "_INSONATE_COMPLETE" in os.environ
+"""no command follows: only then the root has the options of shell completion; in typer they load pydantic"""
 app = typer.Typer(
+    add_completion=OF_ROOT,
     help="Pretrain, adapt, evaluate and use ultrasound foundation models. Not for clinical use.",
-    epilog="Start here: insonate demo --quick",
+    epilog="Start here: insonate demo --quick. Everywhere: --debug shows tracebacks. insonate --version",
     pretty_exceptions_enable=False,
     **PLAIN,
 )
@@ -35,25 +38,6 @@ app.add_typer(recipes_app, name="recipes")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
-) -> None:
-    """Options that stand before the command."""
-    context.obj = debug
-    if debug:
-        os.environ["INSONATE_DEBUG"] = "1"
-    if version:
-        from insonate import __version__
-
-        say(__version__)
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        say(context.get_help())
 
 
 @app.command(epilog="Example: insonate demo --quick --out demo")
@@ -89,7 +73,7 @@ def data_scan(
     as_json: AsJson = False,
 ) -> None:
     """List a folder's media in a manifest; files that cannot be read are named on stderr."""
-    from insonate.data import scan
+    from insonate.data.scan import scan
 
     result = scan(folder, out)
     for unread in result.errors:
@@ -307,11 +291,21 @@ def warn(text: object) -> None:
 
 
 def main() -> None:
-    """Entry point; the only place that catches InsonateError."""
+    """Entry point; the only place that catches InsonateError.
+
+    `--debug` and `--version` are taken here: as options of typer they would load pydantic for every help.
+    """
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    if sys.argv[1:] == ["--version"]:
+        from insonate import __version__
+
+        print(__version__)
+        return
     try:
         app()
     except InsonateError as error:
-        if os.environ.get("INSONATE_DEBUG"):
+        if debug:
             raise
         warn(error)
         raise SystemExit(2) from None

@@ -49,7 +49,14 @@ def recipe(manifest_path, **changes):
     return check(plain, "test")
 
 
-PRETRAIN = {"name": "ijepa", "predictor_width": 16, "predictor_depth": 1, "min_keep": 1, "targets": 2}
+PRETRAIN = {
+    "name": "ijepa",
+    "predictor_width": 16,
+    "predictor_depth": 1,
+    "min_keep": 1,
+    "targets": 2,
+    "target_scale": [0.3, 0.4],
+}
 
 
 def test_a_run_leaves_a_resolved_recipe_and_a_model_that_loads(manifest_path, tmp_path):
