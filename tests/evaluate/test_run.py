@@ -9,7 +9,7 @@ import torch
 
 from insonate.data import Manifest, ManifestDataset
 from insonate.data.media import write_png
-from insonate.errors import InsonateError, ModelError
+from insonate.errors import InsonateError, ManifestError, ModelError
 from insonate.evaluate import compare_evaluations, evaluate_model, predict_loop
 from insonate.hub import Model
 from insonate.models import build_backbone
@@ -100,6 +100,17 @@ def test_without_training_labels_the_trivial_answer_is_missing(classifier, manif
     evaluation = evaluate_model(classifier, manifest.select(split="test"), out=tmp_path / "e")
     assert evaluation.trivial == {}
     assert "No training labels" in (tmp_path / "e" / "report.html").read_text()
+
+
+def test_a_patient_of_the_training_in_the_test_is_an_error(classifier, manifest, tmp_path):
+    rows = [dict(row) for row in manifest.rows]
+    other = Manifest.from_rows([row | {"split": ""} for row in rows[:8]], tmp_path)
+    test = manifest.select(split="test")
+    assert evaluate_model(classifier, test, out=tmp_path / "e", train_manifest=other).trivial
+    leaked = Manifest.from_rows([row | {"split": ""} for row in rows[:10]], tmp_path)
+    with pytest.raises(ManifestError, match="1 patients were also trained on: p4"):
+        evaluate_model(classifier, test, out=tmp_path / "f", train_manifest=leaked)
+    assert not (tmp_path / "f").exists()
 
 
 def test_two_models_are_compared_item_by_item(classifier, manifest, tmp_path):

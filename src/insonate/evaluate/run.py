@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from insonate.data import Batch, Loader, Manifest, ManifestDataset
-from insonate.errors import InsonateError, ModelError
+from insonate.data.manifest import Row, patient_key
+from insonate.errors import InsonateError, ManifestError, ModelError
 from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves
 from insonate.evaluate.report import Part, Picture, Section, Table, Text, picture, render_report
 from insonate.evaluate.statistics import (
@@ -97,19 +98,24 @@ def evaluate_model(
         manifest: with the task's label column.
         out: folder of the two files; those of an earlier evaluation are replaced.
         split: which rows; items without a label are left out.
-        train_manifest: labels for the trivial answer; else the rows of `manifest` with split "train".
+        train_manifest: what the model was trained on (its rows of split "train", or those without
+            a split), for the trivial answer and the search for leaks; else `manifest` itself.
         tta: average with the mirrored image, where the task does so.
         run_dir: of the training; its learning curve goes into the report.
         seed: of the bootstrap.
 
     Raises:
         ModelError: the model has no task.
-        ManifestError: no such split, or no labels in it.
+        ManifestError: no such split, no labels in it, or a patient of it was also trained on.
     """
     task = _task_of(model)
     dataset = ManifestDataset(manifest.select(split=split), model.format, task.target())
+    trained = manifest if train_manifest is None else train_manifest
+    training_rows = _training_rows(trained)
+    if split != "train" or train_manifest is not None:
+        _check_leak(dataset.rows, training_rows, manifest.source)
     predictions, truths = predict_loop(task, dataset, tta=tta)
-    baseline = _baseline(model, task, manifest if train_manifest is None else train_manifest, truths)
+    baseline = _baseline(model, task, trained, training_rows, truths)
     evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=split, seed=seed)
     sections = _sections(evaluation, task, predictions, truths, baseline, run_dir=run_dir)
     title = f"{evaluation.kind} of {evaluation.task} on {split}"
@@ -177,14 +183,40 @@ def _on(batch: Batch, device: torch.device) -> Batch:
     return Batch(**moved)  # type: ignore[typeddict-item]  # the keys are those of `batch`
 
 
-def _baseline(model: Model, task: Task, manifest: Manifest, truths: Sequence[Prediction]) -> list[Prediction]:
+def _training_rows(manifest: Manifest) -> list[Row]:
+    """Rows of the split "train", or those without a split where there are none."""
+    rows = [row for row in manifest.rows if row["split"] == "train"]
+    return rows or [row for row in manifest.rows if not row["split"]]
+
+
+def _check_leak(tested: Sequence[Row], trained: Sequence[Row], where: str) -> None:
+    """Refuse a test on patients of the training.
+
+    Raises:
+        ManifestError: a patient is on both sides.
+    """
+    known = {patient_key(row["patient_id"]) for row in trained if row["patient_id"]}
+    leaked = sorted({row["patient_id"] for row in tested if patient_key(row["patient_id"]) in known})
+    if leaked:
+        raise ManifestError(
+            where,
+            f"{len(leaked)} patients were also trained on: {', '.join(leaked[:3])}",
+            "Split by patient, or make the ids of different data sets differ",
+        )
+
+
+def _baseline(
+    model: Model, task: Task, manifest: Manifest, rows: Sequence[Row], truths: Sequence[Prediction]
+) -> list[Prediction]:
     """The trivial prediction of each item; [] where there are no training labels."""
     column = task.target().column
-    rows = [row for row in manifest.rows if row.get("split") == "train" and _is_label(row.get(column))]
-    if not rows:
+    labelled = [row for row in rows if row.get(column) is not None and row[column] != ""]
+    if not labelled:
         return []
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), BASELINE_ITEMS)).round().astype(int))
-    dataset = ManifestDataset(manifest.with_rows([rows[i] for i in chosen]), model.format, task.target())
+    count = min(len(labelled), BASELINE_ITEMS)
+    chosen = np.unique(np.linspace(0, len(labelled) - 1, count).round().astype(int))
+    some = manifest.with_rows([labelled[i] for i in chosen])
+    dataset = ManifestDataset(some, model.format, task.target())
     known = [truth for batch in _batches(dataset, 16) for truth in task.truth(batch)]
     return [task.trivial(known, truth.meta) for truth in truths]
 
@@ -366,10 +398,6 @@ def _agreement(task: Task, predictions: Sequence[Prediction], truths: Sequence[P
         if len(agreement.differences) > 1:
             parts.append(bland_altman_chart(agreement, name))
     return parts
-
-
-def _is_label(value: Any) -> bool:
-    return value is not None and not (isinstance(value, str) and not value)
 
 
 def _classes(predictions: Sequence[Prediction]) -> list[int]:
