@@ -177,7 +177,7 @@ def test_dicom_folders_are_scanned_with_their_header(shared_data):
 def test_hostile_manifests_are_refused_or_read_cleanly(tools, shared_data, tmp_path):
     out = tmp_path / "hostile"
     command = [sys.executable, tools / "hostile.py", shared_data / "pocus_lung_videos", out]
-    options = ["--count", "600", "--seed", "0", "--kinds", "manifest", "--small"]
+    options = ["--count", "300", "--seed", "0", "--kinds", "manifest", "--small"]
     subprocess.run([*command, *options], check=True, capture_output=True)
     with (out / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         cases = [case for case in csv.DictReader(file) if not case["file"].endswith(".png")]

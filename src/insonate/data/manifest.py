@@ -394,38 +394,57 @@ def _mend_spacing(row: Row) -> bool:
 
 def _check_files(rows: list[Row], root: Path, source: str, *, check_files: bool) -> None:
     known: set[str] = set()
-    folders: dict[str, bool] = {}
+    folders: set[str] = set()
     for number, row in enumerate(rows, 1):
         for column in filter(_is_path, row):
             name = row[column]
             if not name or name in known:
                 continue
-            where = f"{source}, row {number}, column {column!r}"
-            _check_file(name, root, where, folders, check_files=check_files)
+            _check_file(
+                name, root, f"{source}, row {number}, column {column!r}", folders, check_files=check_files
+            )
             known.add(name)
 
 
-def _check_file(name: str, root: Path, where: str, folders: dict[str, bool], *, check_files: bool) -> None:
+def _check_file(name: str, root: Path, where: str, folders: set[str], *, check_files: bool) -> None:
+    # `folders` are those known to lie inside the root: a file in one is looked at once, with `lstat`
     if "\0" in name or "://" in name or Path(name).is_absolute():
         raise ManifestError(
             where, f"{name[:80]!r} is no relative file path", "Give it relative to the manifest"
         )
+    folder, _, last = name.rpartition("/")
     try:
-        target = inside(root, name) if not folders.get(name) else root / name
+        mode = (root / name).lstat().st_mode if folder in folders and last not in {"", "..", "."} else None
+        if mode is None or stat.S_ISLNK(mode):
+            mode = _inside_mode(name, root, where)
+    except (OSError, ValueError):
+        if not check_files:
+            return
+        raise ManifestError(
+            where, f"no file {name[:80]!r} in {root}", "Correct the path or remove the row"
+        ) from None
+    if check_files and not stat.S_ISREG(mode):
+        raise ManifestError(where, f"{name[:80]!r} is no regular file", "Name one media file a row")
+    if last not in {"", "..", "."} and folder not in folders and _stays_inside(folder, root):
+        folders.add(folder)
+
+
+def _inside_mode(name: str, root: Path, where: str) -> int:
+    try:
+        target = inside(root, name)
     except InsonateError:
         raise ManifestError(
             where, f"{name[:80]!r} leads outside {root}", "Put the manifest above the media that it names"
         ) from None
-    if not check_files:
-        return
+    return target.stat().st_mode
+
+
+def _stays_inside(folder: str, root: Path) -> bool:
     try:
-        regular = stat.S_ISREG(target.stat().st_mode)
-    except (OSError, ValueError):
-        raise ManifestError(
-            where, f"no file {name[:80]!r} in {root}", "Correct the path or remove the row"
-        ) from None
-    if not regular:
-        raise ManifestError(where, f"{name[:80]!r} is no regular file", "Name one media file a row")
+        inside(root, folder)
+    except InsonateError:
+        return False
+    return True
 
 
 def _even_numbers(rows: list[Row], columns: Sequence[str]) -> None:

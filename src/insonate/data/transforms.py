@@ -107,14 +107,14 @@ def draw(hw: tuple[int, ...], fmt: InputFormat, augment: Augment, rng: np.random
 
 
 def resample(image: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Tensor:
-    """The input picture, C H W uint8 or float in 0 … 255, black outside the original.
+    """The input picture in 0 … 255, black outside the original: 1 H W where it is grey, else C H W.
 
     Args:
         image: H W or H W 3, uint8; see `check_picture`.
         geometry: of this image.
         fmt: the model's input.
     """
-    source = _channels(image, fmt)  # C H0 W0
+    source = _channels(image, fmt)  # 1 or C, H0 W0
     if geometry.turned:
         return _warp(source, geometry, fmt)
     out = tvf.resized_crop(source, *geometry.box, size=[fmt.height, fmt.width], antialias=True)
@@ -135,14 +135,14 @@ def resample_mask(mask: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Ten
 
 
 def normalise(picture: Tensor, fmt: InputFormat) -> Tensor:
-    """0 … 255 → (value / 255 - mean) / std, a channel each."""
+    """1 or C H W in 0 … 255 → C H W: (value / 255 - mean) / std, a channel each."""
     mean = torch.tensor(fmt.mean[: fmt.channels]).view(-1, 1, 1) * 255
     std = torch.tensor(fmt.std[: fmt.channels]).view(-1, 1, 1) * 255
-    return picture.float().sub_(mean).div_(std)
+    return (picture.float() - mean).div_(std)  # C H W; a grey picture is repeated here
 
 
 def photometric(picture: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """Gamma, contrast, brightness and noise on C H W in 0 … 255; all channels change alike."""
+    """Gamma, contrast, brightness and noise on 1 or C H W in 0 … 255; all channels change alike."""
     gamma, contrast, brightness, noise = rng.random(4)
     out = picture.float() / 255
     if augment.gamma is not None:
@@ -185,7 +185,7 @@ def _channels(image: np.ndarray, fmt: InputFormat) -> Tensor:
     if len(source) == 3 and fmt.channels == 1:
         weights = torch.tensor(LUMINANCE).view(3, 1, 1)
         return (source * weights).sum(0, keepdim=True).round().to(torch.uint8)  # 1 H0 W0
-    return source if len(source) == fmt.channels else source.expand(fmt.channels, -1, -1)  # C H0 W0
+    return source  # grey stays one channel until `normalise`
 
 
 def _crop_box(hw: tuple[int, ...], augment: Augment, draws: tuple[float, ...]) -> tuple[int, int, int, int]:
