@@ -50,7 +50,6 @@ class Refuse:
             raise AssertionError("help imports " + name)
 sys.meta_path.insert(0, Refuse())
 import contextlib, io, json
-sys.argv = ["insonate", "models"]  # a command: see OF_ROOT
 from insonate.cli import app
 shown = []
 for command in {COMMANDS!r}:

@@ -14,18 +14,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from insonate.errors import InsonateError, nearest, one_line
 
+
+class _Group(TyperGroup):
+    """Group whose help loads no pydantic: typer needs it for flags that have no default."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        for param in params:
+            if param.default is None and getattr(param, "is_flag", False):
+                param.default = False
+        return params
+
+
 PLAIN: dict[str, Any] = {
+    "cls": _Group,
     "no_args_is_help": True,
     "rich_markup_mode": None,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
-OF_ROOT = not sys.argv[1:] or sys.argv[1].startswith("-") or "_INSONATE_COMPLETE" in os.environ
-"""no command follows: only then the root has the options of shell completion; in typer they load pydantic"""
 app = typer.Typer(
-    add_completion=OF_ROOT,
     help="Pretrain, adapt, evaluate and use ultrasound foundation models. Not for clinical use.",
     epilog="Start here: insonate demo --quick. Everywhere: --debug shows tracebacks. insonate --version",
     pretty_exceptions_enable=False,
@@ -293,7 +304,7 @@ def warn(text: object) -> None:
 def main() -> None:
     """Entry point; the only place that catches InsonateError.
 
-    `--debug` and `--version` are taken here: as options of typer they would load pydantic for every help.
+    `--debug` (anywhere in the line) and `--version` are taken here.
     """
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]

@@ -25,7 +25,7 @@ CODECS = ("h264", "hevc", "mjpeg", "mpeg4", "mpeg2video", "vp9", "av1", "ffv1", 
 
 def dicom_syntaxes() -> dict[str, bool]:
     """Short name → whether pixels of this transfer syntax can be decoded here."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     return {name: bool(get_decoder(UID(uid)).is_available) for uid, name in SYNTAXES.items()}

@@ -75,7 +75,7 @@ class _Loader(yaml.SafeLoader):
                 raise _Refused(line, "a merge key (<<) is not allowed", "Write the keys out")
             if key in mapping:
                 raise _Refused(line, f"the key {key!r} stands twice", "Remove one")
-            mapping[key] = self.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+            mapping[key] = self.construct_object(value_node, deep=True)
         return mapping
 
     def construct_text(self, node: ScalarNode) -> str:
@@ -133,7 +133,7 @@ def parse(text: str, where: object) -> Any:
         RecipeError: it is no YAML, or uses what recipes do not.
     """
     try:
-        return _Loader(text).get_single_data()  # type: ignore[no-untyped-call]
+        return _Loader(text).get_single_data()
     except _Refused as refused:
         line, what, mend = refused.args
         raise RecipeError(f"{where} line {line}", what, mend) from None
