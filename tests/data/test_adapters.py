@@ -150,12 +150,14 @@ def test_the_scan_goes_on_past_what_it_cannot_read(tmp_path):
     picture(tmp_path / ".hidden" / "no.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")
     (tmp_path / "notes.txt").write_text("words")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "a" / "good.png").read_bytes()[:20])
+    whole = (tmp_path / "a" / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:20])
+    (tmp_path / "cut_late.png").write_bytes(whole[: whole.index(b"IDAT") + 8])
     (tmp_path / "out.png").symlink_to("/etc/hostname")
     os.mkfifo(tmp_path / "pipe.png")
     result = scan(tmp_path, tmp_path / "manifest.csv")
     assert [row["path"] for row in Manifest.read(tmp_path / "manifest.csv").rows] == ["a/good.png"]
-    assert {e.path for e in result.errors} == {"bad.png", "cut.png", "out.png", "pipe.png"}
+    assert {e.path for e in result.errors} == {"bad.png", "cut.png", "cut_late.png", "out.png", "pipe.png"}
     assert all(e.reason for e in result.errors)
 
 

@@ -55,7 +55,7 @@ class ScanResult:
     errors: list[Unread]
 
 
-def scan(directory: Path | str, out: Path | str | None = None) -> ScanResult:
+def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool = True) -> ScanResult:
     """Make a manifest of all media under a folder, by content and not by name.
 
     A file without a patient id of its own counts as its own patient; correct `patient_id` before splitting
@@ -65,6 +65,9 @@ def scan(directory: Path | str, out: Path | str | None = None) -> ScanResult:
         directory: searched to any depth; hidden files and folders are passed over, links to places outside
             it are errors.
         out: where to write the manifest (`.parquet` or `.csv`): in `directory` or a folder above it.
+
+        decode: also decode the first frame of each medium, some milliseconds a file, so that what is damaged
+            behind its header is found now and not in training.
 
     Raises:
         ManifestError: `directory` is no folder, or holds no medium that can be read.
@@ -76,7 +79,7 @@ def scan(directory: Path | str, out: Path | str | None = None) -> ScanResult:
     errors: list[Unread] = []
     for name in _names(directory):
         try:
-            row = _row(directory, name)
+            row = _row(directory, name, decode=decode)
         except InsonateError as error:
             errors.append(Unread(path=name, reason=f"{error.what}. {error.mend}"))
             continue
@@ -105,7 +108,7 @@ def _names(directory: Path) -> Iterator[str]:
                 yield (Path(folder) / file).relative_to(directory).as_posix()
 
 
-def _row(directory: Path, name: str) -> Row | None:
+def _row(directory: Path, name: str, *, decode: bool) -> Row | None:
     path = directory / name
     named_so = path.suffix.lower() in MEDIA_ENDINGS
     try:
@@ -123,6 +126,8 @@ def _row(directory: Path, name: str) -> Row | None:
             return None
         raise ManifestError(name, "holds no known image, video or DICOM", "Copy it again or remove it")
     info = media.probe(path)
+    if decode:
+        media.read_frames(path, [0])
     return {
         "path": name,
         "kind": info.kind,
