@@ -14,7 +14,7 @@ from insonate.data import Spacing
 from insonate.data.media import write_dicom, write_png
 from insonate.errors import InsonateError, ModelError, WeightsError
 from insonate.hub import Model, load
-from insonate.hub.model import find
+from insonate.hub.remote import find
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 | file | content |
 |-|-|
 | `statistics.py` | bootstrap intervals by patient, paired differences, Bland–Altman |
-| `run.py` | `evaluate_model`: predictions, scores, groups, the trivial answer; comparing two evaluations |
+| `evaluation.py` | `Evaluation`: what a model scored; comparing two of them |
+| `run.py` | `evaluate_model`: predictions, scores, groups, the trivial answer |
+| `page.py` | the report of one evaluation |
 | `report.py` | one offline HTML page from sections of text, tables and pictures |
 | `charts.py` | learning curve, confusion matrix, Bland–Altman, intervals |
 
@@ -11,8 +13,10 @@ Imports hub, tasks and data.
 """
 
 from insonate.evaluate.charts import bland_altman_chart, confusion, intervals_chart, learning_curves
+from insonate.evaluate.evaluation import Evaluation, compare_evaluations
+from insonate.evaluate.page import metrics_table
 from insonate.evaluate.report import Picture, Section, Table, Text, picture, render_report
-from insonate.evaluate.run import Evaluation, compare_evaluations, evaluate_model, metrics_table, predict_loop
+from insonate.evaluate.run import evaluate_model, predict_loop
 from insonate.evaluate.statistics import (
     BlandAltman,
     Interval,

@@ -97,7 +97,6 @@ def intervals_chart(intervals: Mapping[str, Interval], caption: str, *, zero: bo
 
 def _chart(draw: Callable[[Any], None], caption: str, *, height_in: float = 3.4) -> Picture:
     import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     # A fixed salt and no date: the same numbers give the same bytes.
@@ -108,7 +107,6 @@ def _chart(draw: Callable[[Any], None], caption: str, *, height_in: float = 3.4)
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
         buffer = io.BytesIO()
-        FigureCanvasSVG(figure)
         figure.savefig(buffer, metadata={"Date": None, "Creator": None}, format="svg")
     return Picture(data=buffer.getvalue(), media_type="image/svg+xml", caption=caption)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ from torch import Tensor
 
 from insonate.data import Batch, Loader, Manifest, ManifestDataset
 from insonate.data.manifest import Row, patient_key
-from insonate.errors import InsonateError, ManifestError, ModelError
-from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves
-from insonate.evaluate.report import Part, Picture, Section, Table, Text, picture, render_report
+from insonate.errors import ManifestError, ModelError
+from insonate.evaluate.evaluation import Evaluation, Scores
+from insonate.evaluate.page import evaluation_sections
+from insonate.evaluate.report import Picture, picture, render_report
 from insonate.evaluate.statistics import (
     POOLED_RESAMPLES,
-    RESAMPLES,
     Interval,
-    bland_altman,
     bootstrap_mean,
     bootstrap_pooled,
     paired_difference,
@@ -37,47 +35,6 @@ GROUPS = ("site", "vendor")
 LOWER_IS_BETTER = re.compile(
     r"^(?!dice).*(error|loss|distance|hausdorff|hd95|assd|mae|mse|_px$|_mm$|_weeks$|_deg$)"
 )
-Scores = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What a model scored on one split; the arrays go item by item."""
-
-    task: str
-    """column of the label"""
-    kind: str
-    split: str
-    item_ids: tuple[str, ...]
-    patients: tuple[str, ...]
-    scores: Scores
-    """name → N; NaN where it does not apply to an item"""
-    metrics: dict[str, Interval]
-    trivial: dict[str, Interval] = field(default_factory=dict)
-    """the same of the answer without looking; empty without training labels"""
-    gain: dict[str, Interval] = field(default_factory=dict)
-    """model minus trivial, paired by item"""
-    groups: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
-    """site, vendor → its value → metric; only where there are two values or more"""
-    synthetic: bool = False
-    examples: tuple[Picture, ...] = ()
-    """best, median and worst items, drawn"""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: all but the pictures."""
-        table = _intervals_to_dict
-        return {
-            "task": self.task, "kind": self.kind, "split": self.split, "synthetic": self.synthetic,
-            "metrics": table(self.metrics), "trivial": table(self.trivial), "gain": table(self.gain),
-            "groups": {
-                column: {name: table(metrics) for name, metrics in values.items()}
-                for column, values in self.groups.items()
-            },
-            "items": [
-                {"item_id": item, "patient_id": patient, "scores": {n: s[i] for n, s in self.scores.items()}}
-                for i, (item, patient) in enumerate(zip(self.item_ids, self.patients, strict=True))
-            ],
-        }  # fmt: skip
 
 
 def evaluate_model(
@@ -117,7 +74,7 @@ def evaluate_model(
     predictions, truths = predict_loop(task, dataset, tta=tta)
     baseline = _baseline(model, task, trained, training_rows, truths)
     evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=split, seed=seed)
-    sections = _sections(evaluation, task, predictions, truths, baseline, run_dir=run_dir)
+    sections = evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
     title = f"{evaluation.kind} of {evaluation.task} on {split}"
     out = Path(out)
     atomic_write(out / "report.html", render_report(title, sections, synthetic=evaluation.synthetic))
@@ -144,27 +101,6 @@ def predict_loop(
     finally:
         task.train(training)
     return predictions, truths
-
-
-def compare_evaluations(first: Evaluation, second: Evaluation, *, seed: int = 0) -> dict[str, Interval]:
-    """Score by score the mean difference `first - second` over the items that both have, paired by item.
-
-    Raises:
-        InsonateError: they have no item in common.
-    """
-    place = {item: i for i, item in enumerate(second.item_ids)}
-    pairs = [(i, place[item]) for i, item in enumerate(first.item_ids) if item in place]
-    if not pairs:
-        raise InsonateError(
-            "comparison", "the two evaluations have no item in common", "Evaluate both on the same split"
-        )
-    ours, theirs = (np.asarray(indices) for indices in zip(*pairs, strict=True))
-    patients = [first.patients[i] for i in ours]
-    return {
-        name: paired_difference(first.scores[name][ours], second.scores[name][theirs], patients, seed=seed)
-        for name in first.scores
-        if name in second.scores
-    }
 
 
 def _task_of(model: Model) -> Task:
@@ -335,98 +271,3 @@ def _examples(
         drawn = task.draw(image, predictions[i], truths[i])
         pictures.append(picture(drawn, f"{picked[i]}: {name} {values[i]:.3g} · {truths[i].meta.item_id}"))
     return tuple(pictures)
-
-
-def _sections(
-    evaluation: Evaluation,
-    task: Task,
-    predictions: Sequence[Prediction],
-    truths: Sequence[Prediction],
-    baseline: Sequence[Prediction],
-    *,
-    run_dir: Path | None,
-) -> list[Section]:
-    curves: list[Part] = list(learning_curves(run_dir / "metrics.jsonl")) if run_dir is not None else []
-    return [
-        Section("Result", [metrics_table(evaluation)]),
-        *(Section(f"By {column}", [groups_table(evaluation, column)]) for column in evaluation.groups),
-        Section("Agreement", _agreement(task, predictions, truths)),
-        Section("Predictions", evaluation.examples),
-        Section("Learning curve", curves),
-        Section("How to read this", [Text(_method(evaluation, trivial=bool(baseline)))]),
-    ]
-
-
-def metrics_table(evaluation: Evaluation) -> Table:
-    """Each metric with its interval, the trivial answer, and the difference between them."""
-    return Table(
-        columns=["metric", "model", "without looking", "difference", "items", "patients"],
-        rows=[
-            [
-                name,
-                value,
-                evaluation.trivial.get(name),
-                evaluation.gain.get(name),
-                value.items,
-                value.patients,
-            ]
-            for name, value in evaluation.metrics.items()
-        ],
-        caption="Mean (95 % interval)",
-    )
-
-
-def groups_table(evaluation: Evaluation, column: str) -> Table:
-    """The scores of each site or vendor."""
-    names = list(evaluation.scores)
-    return Table(
-        columns=[column, *names, "items"],
-        rows=[
-            [value, *(metrics[name] for name in names), max(metrics[name].items for name in names)]
-            for value, metrics in evaluation.groups[column].items()
-        ],
-        caption="Mean (95 % interval)",
-    )
-
-
-def _agreement(task: Task, predictions: Sequence[Prediction], truths: Sequence[Prediction]) -> list[Part]:
-    if task.kind == "classification":
-        return [confusion(_classes(predictions), _classes(truths), truths[0].names)]
-    parts: list[Part] = []
-    for name in dict.fromkeys(name for truth in truths for name in truth.measurements):
-        agreement = bland_altman(_measured(predictions, name), _measured(truths, name))
-        if len(agreement.differences) > 1:
-            parts.append(bland_altman_chart(agreement, name))
-    return parts
-
-
-def _classes(predictions: Sequence[Prediction]) -> list[int]:
-    return [int(prediction.value.argmax()) for prediction in predictions]
-
-
-def _measured(predictions: Sequence[Prediction], name: str) -> list[float]:
-    """The measurement of each item; NaN where it is missing or no number."""
-    values = [prediction.measurements.get(name) for prediction in predictions]
-    return [
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        for value in values
-    ]
-
-
-def _method(evaluation: Evaluation, *, trivial: bool) -> str:
-    text = (
-        f"{len(evaluation.item_ids)} items of the split “{evaluation.split}”. Intervals: percentile "
-        f"bootstrap over patients ({RESAMPLES} resamples; {POOLED_RESAMPLES} for metrics over all items at "
-        "once); with few patients they are too narrow. "
-    )
-    if not trivial:
-        return text + "No training labels were at hand, so the answer without looking is missing."
-    return (
-        text
-        + "“Without looking” is the answer made of the training labels alone (how often each class occurs, "
-        "mean value, mean shape); a difference whose interval holds 0 shows no skill."
-    )
-
-
-def _intervals_to_dict(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
-    return {name: interval.to_dict() for name, interval in intervals.items()}

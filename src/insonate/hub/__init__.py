@@ -3,6 +3,8 @@
 | file | content |
 |-|-|
 | `model.py` | `Model`, `load`: build, predict, embed, save, push |
+| `frames.py` | media of every form, frame by frame |
+| `remote.py` | hub ids: find, push, one clear error |
 | `config.py` | `config.json`, checked |
 | `card.py` | the model card, README.md |
 | `plain.py` | JSON without NaN |

@@ -7,13 +7,11 @@ Shapes: T frames, C channels, H W pixels, B items, N patches, D channels of a to
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,7 +21,6 @@ from torch import Tensor, nn
 import insonate
 from insonate import weights
 from insonate.data import prepare
-from insonate.data.media import probe, read_frames
 from insonate.data.sample import Batch, Matrix, Meta
 from insonate.errors import ModelError, RecipeError, WeightsError
 from insonate.files import atomic_write
@@ -31,7 +28,6 @@ from insonate.hub.card import model_card
 from insonate.hub.config import (
     CARD,
     CONFIG,
-    FILES,
     MEND,
     PREPROCESSOR,
     WEIGHTS,
@@ -39,28 +35,18 @@ from insonate.hub.config import (
     ModelConfig,
     read_config,
 )  # fmt: skip
+from insonate.hub.frames import Media, frames_of
 from insonate.hub.plain import plain, to_json
+from insonate.hub.remote import HUB_ID, HubApi, default_api, find, hub_errors
 from insonate.models import BACKBONES, Backbone, build_backbone, resolve
 from insonate.tasks import build_task
 from insonate.tasks.base import Prediction, Task
 
-Media = str | Path | np.ndarray | Image.Image
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 LARGEST_NUMBERS = 3_000_000_000
 """parameters and buffers of a model folder, together"""
 LARGEST_TABLE, WIDEST = 2**26, 1408
 """tokens × channels of a position table; channels of the widest named backbone"""
 BATCH = 16
-
-
-class HubApi(Protocol):
-    """The two calls of `huggingface_hub.HfApi` that a push needs."""
-
-    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
-        """Make the repository where it is missing."""
-
-    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
-        """Send the folder as one commit."""
 
 
 class Model:
@@ -201,8 +187,8 @@ class Model:
             raise ModelError(repo_id, "is no hub id", "Use owner/name")
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.save_pretrained(Path(temporary) / "model")
-            with _hub_errors(repo_id):
-                api = api or _default_api()
+            with hub_errors(repo_id):
+                api = api or default_api()
                 api.create_repo(repo_id, private=private, exist_ok=True)
                 api.upload_folder(
                     repo_id=repo_id, folder_path=str(folder), commit_message="Model folder of insonate"
@@ -240,7 +226,7 @@ class Model:
 
     def _batches(self, media: Media) -> Iterator[tuple[tuple[np.ndarray, ...], Batch]]:
         self._whole().eval()
-        source = _frames(media)
+        source = frames_of(media)
         while chunk := list(itertools.islice(source, BATCH)):
             frames = tuple(frame for frame, _ in chunk)
             prepared = [self.preprocess(frame) for frame in frames]
@@ -265,66 +251,6 @@ def load(source: Path | str, *, device: str = "cpu") -> Model:
         ModelError: see `Model.from_pretrained`.
     """
     return Model.from_pretrained(source, device=device)
-
-
-def find(source: Path | str) -> Path:
-    """The local folder of `source`; a hub id that is no local path is downloaded (JSON and safetensors only).
-
-    Raises:
-        ModelError: neither a folder nor a hub id, or the hub cannot give it.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ModelError(source, "is a file, not a model folder", "Give the folder that holds config.json")
-    if isinstance(source, Path) or not HUB_ID.fullmatch(source):
-        raise ModelError(
-            source, "there is no such model folder", "Check the path, or give a hub id owner/name"
-        )
-    with _hub_errors(source):
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(source, allow_patterns=list(FILES)))
-
-
-@contextlib.contextmanager
-def _hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn what the hub client raises in the block into one clear error.
-
-    Raises:
-        ModelError: the hub cannot be reached or refuses.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    # The base errors of the client's HTTP library, whichever its version uses, and OSError.
-    transport = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
-    try:
-        yield
-        return
-    except HFValidationError as error:
-        raise ModelError(repo_id, f"is no hub id ({error})", "Use owner/name") from None
-    except LocalEntryNotFoundError as error:
-        name = type(error).__name__
-    except HfHubHTTPError as error:
-        raise ModelError(
-            repo_id,
-            f"the hub refused ({type(error).__name__})",
-            "Check the name, and log in with `hf auth login` where it is private",
-        ) from None
-    except transport as error:
-        name = type(error).__name__
-    raise ModelError(
-        repo_id,
-        f"the hub cannot be reached ({name})",
-        "Check the connection, unset HF_HUB_OFFLINE, or give the path of a model folder",
-    )
-
-
-def _default_api() -> HubApi:
-    from huggingface_hub import HfApi
-
-    return HfApi()
 
 
 def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None]:
@@ -385,53 +311,3 @@ def _numbers(tensors: Iterator[Tensor]) -> int:
 
 def _on(batch: Batch, device: str) -> Batch:
     return Batch(**{**batch, "image": batch["image"].to(device)})
-
-
-def _frames(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Each frame of a medium with the facts for its `Meta`.
-
-    Raises:
-        ModelError: it is no medium, or an array of another type or shape.
-    """
-    if isinstance(media, str | Path):
-        yield from _frames_of_file(Path(media))
-        return
-    if isinstance(media, Image.Image):
-        media = np.asarray(media if media.mode in {"L", "RGB"} else media.convert("RGB"))
-    if not isinstance(media, np.ndarray):
-        raise ModelError(
-            "predict", f"cannot take a {type(media).__name__}", "Give a path, an array, a PIL image or a list"
-        )
-    if media.dtype != np.uint8 or media.size == 0:
-        raise ModelError(
-            "predict",
-            f"the array is {media.dtype} of shape {media.shape}",
-            "Give grey levels 0 to 255 as uint8",
-        )
-    colour = media.shape[-1] in {1, 3}
-    if media.ndim == 2 or (media.ndim == 3 and colour):
-        media = media[None]  # T H W, or T H W C
-    elif not (media.ndim == 4 and colour):
-        raise ModelError(
-            "predict",
-            f"an array of shape {media.shape} is ambiguous",
-            "Give H W, H W C or T H W C with C 1 or 3",
-        )
-    for number, frame in enumerate(media):
-        yield (
-            frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame,
-            {
-                "item_id": "array",
-                "frame": number,
-            },
-        )
-
-
-def _frames_of_file(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    header = probe(path)
-    facts = {
-        "item_id": str(path), "spacing": header.spacing, "patient_id": header.patient_id or "",
-        "study_id": header.study_id or "", "vendor": header.vendor,
-    }  # fmt: skip
-    for number, frame in enumerate(read_frames(path)):
-        yield frame, {**facts, "frame": number}

@@ -1,0 +1,110 @@
+"""The report of one evaluation: its sections, from the table of scores to the worst predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves
+from insonate.evaluate.evaluation import Evaluation
+from insonate.evaluate.report import Part, Section, Table, Text
+from insonate.evaluate.statistics import POOLED_RESAMPLES, RESAMPLES, bland_altman
+from insonate.tasks.base import Prediction
+
+
+def evaluation_sections(
+    evaluation: Evaluation,
+    predictions: Sequence[Prediction],
+    truths: Sequence[Prediction],
+    *,
+    run_dir: Path | None,
+) -> list[Section]:
+    """What the report shows; sections that have nothing to show are empty.
+
+    Args:
+        evaluation: the scores.
+        predictions: N, in its order.
+        truths: N.
+        run_dir: of the training, for the learning curve.
+    """
+    curves: list[Part] = list(learning_curves(run_dir / "metrics.jsonl")) if run_dir is not None else []
+    return [
+        Section("Result", [metrics_table(evaluation)]),
+        *(Section(f"By {column}", [groups_table(evaluation, column)]) for column in evaluation.groups),
+        Section("Agreement", _agreement(evaluation.kind, predictions, truths)),
+        Section("Predictions", evaluation.examples),
+        Section("Learning curve", curves),
+        Section("How to read this", [Text(_method(evaluation))]),
+    ]
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """Each metric with its interval, the trivial answer, and the difference between them."""
+    return Table(
+        columns=["metric", "model", "without looking", "difference", "items", "patients"],
+        rows=[
+            [
+                name,
+                value,
+                evaluation.trivial.get(name),
+                evaluation.gain.get(name),
+                value.items,
+                value.patients,
+            ]
+            for name, value in evaluation.metrics.items()
+        ],
+        caption="Mean (95 % interval)",
+    )
+
+
+def groups_table(evaluation: Evaluation, column: str) -> Table:
+    """The scores of each site or vendor."""
+    names = list(evaluation.scores)
+    return Table(
+        columns=[column, *names, "items"],
+        rows=[
+            [value, *(metrics[name] for name in names), max(metrics[name].items for name in names)]
+            for value, metrics in evaluation.groups[column].items()
+        ],
+        caption="Mean (95 % interval)",
+    )
+
+
+def _agreement(kind: str, predictions: Sequence[Prediction], truths: Sequence[Prediction]) -> list[Part]:
+    if kind == "classification":
+        return [confusion(_classes(predictions), _classes(truths), truths[0].names)]
+    parts: list[Part] = []
+    for name in dict.fromkeys(name for truth in truths for name in truth.measurements):
+        agreement = bland_altman(_measured(predictions, name), _measured(truths, name))
+        if len(agreement.differences) > 1:
+            parts.append(bland_altman_chart(agreement, name))
+    return parts
+
+
+def _classes(predictions: Sequence[Prediction]) -> list[int]:
+    return [int(prediction.value.argmax()) for prediction in predictions]
+
+
+def _measured(predictions: Sequence[Prediction], name: str) -> list[float]:
+    """The measurement of each item; NaN where it is missing or no number."""
+    values = [prediction.measurements.get(name) for prediction in predictions]
+    return [
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        for value in values
+    ]
+
+
+def _method(evaluation: Evaluation) -> str:
+    text = (
+        f"{len(evaluation.item_ids)} items of the split “{evaluation.split}”. Intervals: percentile "
+        f"bootstrap over patients ({RESAMPLES} resamples; {POOLED_RESAMPLES} for metrics over all items at "
+        "once); with few patients they are too narrow. "
+    )
+    if not evaluation.trivial:
+        return text + "No training labels were at hand, so the answer without looking is missing."
+    return (
+        text
+        + "“Without looking” is the answer made of the training labels alone (how often each class occurs, "
+        "mean value, mean shape); a difference whose interval holds 0 shows no skill."
+    )

@@ -1,0 +1,68 @@
+"""Media of every form, frame by frame, with the facts for their `Meta`.
+
+Shapes: T frames, H W pixels, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from insonate.data.media import probe, read_frames
+from insonate.errors import ModelError
+
+Media = str | Path | np.ndarray | Image.Image
+
+
+def frames_of(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Each frame of a medium with the facts for its `Meta`.
+
+    Raises:
+        ModelError: it is no medium, or an array of another type or shape.
+    """
+    if isinstance(media, str | Path):
+        yield from _of_file(Path(media))
+        return
+    if isinstance(media, Image.Image):
+        media = np.asarray(media if media.mode in {"L", "RGB"} else media.convert("RGB"))
+    if not isinstance(media, np.ndarray):
+        raise ModelError(
+            "predict", f"cannot take a {type(media).__name__}", "Give a path, an array, a PIL image or a list"
+        )
+    if media.dtype != np.uint8 or media.size == 0:
+        raise ModelError(
+            "predict",
+            f"the array is {media.dtype} of shape {media.shape}",
+            "Give grey levels 0 to 255 as uint8",
+        )
+    colour = media.shape[-1] in {1, 3}
+    if media.ndim == 2 or (media.ndim == 3 and colour):
+        media = media[None]  # T H W, or T H W C
+    elif not (media.ndim == 4 and colour):
+        raise ModelError(
+            "predict",
+            f"an array of shape {media.shape} is ambiguous",
+            "Give H W, H W C or T H W C with C 1 or 3",
+        )
+    for number, frame in enumerate(media):
+        yield (
+            frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame,
+            {
+                "item_id": "array",
+                "frame": number,
+            },
+        )
+
+
+def _of_file(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    header = probe(path)
+    facts = {
+        "item_id": str(path), "spacing": header.spacing, "patient_id": header.patient_id or "",
+        "study_id": header.study_id or "", "vendor": header.vendor,
+    }  # fmt: skip
+    for number, frame in enumerate(read_frames(path)):
+        yield frame, {**facts, "frame": number}

@@ -1,0 +1,85 @@
+"""The hub: find a model folder by its id, and what is needed to send one. The only place that talks to it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from insonate.errors import ModelError
+from insonate.hub.config import FILES
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class HubApi(Protocol):
+    """The two calls of `huggingface_hub.HfApi` that a push needs."""
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
+        """Make the repository where it is missing."""
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
+        """Send the folder as one commit."""
+
+
+def find(source: Path | str) -> Path:
+    """The local folder of `source`; a hub id that is no local path is downloaded (JSON and safetensors only).
+
+    Raises:
+        ModelError: neither a folder nor a hub id, or the hub cannot give it.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(source, "is a file, not a model folder", "Give the folder that holds config.json")
+    if isinstance(source, Path) or not HUB_ID.fullmatch(source):
+        raise ModelError(
+            source, "there is no such model folder", "Check the path, or give a hub id owner/name"
+        )
+    with hub_errors(source):
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(source, allow_patterns=list(FILES)))
+
+
+@contextlib.contextmanager
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """Turn what the hub client raises in the block into one clear error.
+
+    Raises:
+        ModelError: the hub cannot be reached or refuses.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # The base errors of the client's HTTP library, whichever its version uses, and OSError.
+    transport = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    try:
+        yield
+        return
+    except HFValidationError as error:
+        raise ModelError(repo_id, f"is no hub id ({error})", "Use owner/name") from None
+    except LocalEntryNotFoundError as error:
+        name = type(error).__name__
+    except HfHubHTTPError as error:
+        raise ModelError(
+            repo_id,
+            f"the hub refused ({type(error).__name__})",
+            "Check the name, and log in with `hf auth login` where it is private",
+        ) from None
+    except transport as error:
+        name = type(error).__name__
+    raise ModelError(
+        repo_id,
+        f"the hub cannot be reached ({name})",
+        "Check the connection, unset HF_HUB_OFFLINE, or give the path of a model folder",
+    )
+
+
+def default_api() -> HubApi:
+    """The real one, with the user's own login."""
+    from huggingface_hub import HfApi
+
+    return HfApi()
