@@ -59,3 +59,22 @@ def two_ranks(
         rank.join(max(1.0, deadline - time.monotonic()))
         rank.kill()
     assert [rank.exitcode for rank in ranks] == [0, 0]
+
+
+def run_on_terminal(folder: Path, terminal: str) -> None:
+    """A run whose standard error is the named terminal."""
+    os.dup2(os.open(terminal, os.O_WRONLY), 2)
+    run_told(folder)
+
+
+def run_deaf(folder: Path) -> None:
+    """A run that hangs in its first batch and gets two signals."""
+    loader = ToyLoader()
+
+    def hang(epoch: int, step: int) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    loader.before_batch = hang
+    fit(ToyTask(), loader, TOLD, folder)

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,7 +52,8 @@ class Log:
         if shown:
             kept = [row for row in read_rows(self.path) if row["step"] <= step]
             files.atomic_write(self.path, "".join(_line(row) for row in kept))
-            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+            with files.told(run_dir / "tensorboard"):
+                self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> Self:
         if self.shown and self._console.is_terminal:
@@ -68,8 +70,7 @@ class Log:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
-        if self._board is not None:
-            self._board.close()
+        self._draw(lambda board: board.close())
 
     def train(self, row: Row, *, seconds_left: float) -> None:
         """A row of training, with what to show of it."""
@@ -111,10 +112,23 @@ class Log:
 
     def _write(self, row: Row) -> None:
         files.append(self.path, _line(row).encode())
-        if self._board is not None:
+
+        def draw(board: SummaryWriter) -> None:
             for name, value in row.items():
                 if isinstance(value, float):
-                    self._board.add_scalar(f"{row['event']}/{name}", value, row["step"])
+                    board.add_scalar(f"{row['event']}/{name}", value, row["step"])
+
+        self._draw(draw)
+
+    def _draw(self, action: Callable[[SummaryWriter], None]) -> None:
+        """TensorBoard's copy may fail (its thread meets a full disk): the run goes on without it."""
+        if self._board is None:
+            return
+        try:
+            action(self._board)
+        except (OSError, ValueError) as error:  # ValueError: its file is closed after a failure
+            self._board = None
+            self.note(f"TensorBoard's file cannot be written and is left as it is: {error}")
 
 
 def clock(seconds: float) -> str:
