@@ -22,6 +22,7 @@ from insonate.options import Options
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Aspect = Annotated[float, Field(gt=0.0, le=100.0)]
 Grid = tuple[int, int]
+MAX_CELLS = 1 << 16
 TRIES = 20
 """draws of an image's blocks before a constraint is loosened"""
 
@@ -104,6 +105,10 @@ class BlockSampler:
             RecipeError: a block can be too small, or a context has more tokens than the grid has cells.
         """
         options, grid = self.options, self.grid
+        if self.cells > MAX_CELLS:
+            raise RecipeError(
+                "backbone.patch", f"{self.cells} patches, at most {MAX_CELLS}", "Use a larger patch"
+            )
         scale, aspect = options.target_scale, options.target_aspect
         smallest = min(
             math.prod(block_size(grid, float(s), float(a)))
@@ -191,12 +196,14 @@ class BlockSampler:
 
     def _cut(self, seeds: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """A random subset of `num_context_tokens` visible cells of each context, sorted: E B K."""
-        _, contexts, cells = visible.shape
-        order = uniform(seeds, contexts * cells, stream=TRIES + 1).reshape(visible.shape)
-        order[~visible] = 2.0
+        batch, contexts, cells = visible.shape
+        order = random_bits(seeds, contexts * cells, stream=TRIES + 1).reshape(visible.shape) >> np.uint64(1)
+        order &= ~np.uint64(MAX_CELLS - 1)
+        order |= np.arange(cells, dtype=np.uint64)  # no two are equal
+        order |= (~visible).astype(np.uint64) << np.uint64(63)  # hidden cells come last
         count = self.num_context_tokens
-        kept = np.argpartition(order, count - 1, axis=-1)[..., :count]  # B E K
-        kept.sort(axis=-1)
+        last = np.partition(order, count - 1, axis=-1)[..., count - 1 : count]  # B E 1
+        kept = np.flatnonzero(order <= last).reshape(batch, contexts, count) % cells  # B E K
         return np.ascontiguousarray(kept.swapaxes(0, 1))
 
 
@@ -349,9 +356,13 @@ def splitmix64(value: np.ndarray | int) -> np.ndarray:
     return mixed
 
 
+def random_bits(seeds: np.ndarray, count: int, *, stream: int) -> np.ndarray:
+    """64 bits each, B count, from nothing but each seed (B, uint64), the stream and the position."""
+    start = splitmix64(seeds ^ splitmix64(stream))[:, None]  # B 1
+    return splitmix64(start + (np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN))[None])
+
+
 def uniform(seeds: np.ndarray, count: int, *, stream: int) -> np.ndarray:
     """Numbers in [0, 1), B count, from nothing but each seed (B, uint64), the stream and the position."""
-    start = splitmix64(seeds ^ splitmix64(stream))[:, None]  # B 1
-    steps = (np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN))[None]
-    numbers: np.ndarray = (splitmix64(start + steps) >> np.uint64(11)) * 2.0**-53
+    numbers: np.ndarray = (random_bits(seeds, count, stream=stream) >> np.uint64(11)) * 2.0**-53
     return numbers

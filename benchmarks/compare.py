@@ -1,0 +1,141 @@
+"""Compare our code with a reference: equality first, then A B A B, then the median of the pairs' ratios.
+
+A benchmark is a file `bench_NAME.py` that builds two `Sides` and calls `main`. Run one with
+`python benchmarks/bench_NAME.py [--size toy|real] [--threads N] [--device cuda] [--compile] [--json OUT]`.
+It fails when the sides are not equal, or when the ratio is under its floor in `floors.json` (0.8 of the ratio
+that was reached). Times drift with the neighbours on a machine: only ratios count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from insonate.files import atomic_write
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The two sides of a comparison, with equal work in one call of each."""
+
+    ours: Callable[[], object]
+    reference: Callable[[], object]
+    difference: Callable[[], float]
+    """largest difference of their results, called once before the timing"""
+    tolerance: float
+    items: int
+    """images in one call"""
+    about: str
+    """what the reference is"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Time of the reference over ours, over the pairs."""
+
+    median: float
+    low: float
+    high: float
+
+
+def ratio_of(pairs: list[tuple[float, float]]) -> Ratio:
+    """Of pairs (ours, reference) in seconds."""
+    ratios = [reference / ours for ours, reference in pairs]
+    return Ratio(median=statistics.median(ratios), low=min(ratios), high=max(ratios))
+
+
+def timed(run: Callable[[], object], device: str) -> tuple[float, float]:
+    """Wall seconds and process seconds of one call."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    wall, process = time.perf_counter(), time.process_time()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - process
+
+
+def compare(name: str, sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
+    """Results of a benchmark, ready for JSON.
+
+    Raises:
+        SystemExit: the sides differ.
+    """
+    difference = sides.difference()
+    if not difference <= sides.tolerance:
+        raise SystemExit(f"{name}: the sides differ by {difference:.3g}, allowed is {sides.tolerance:.3g}")
+    for run in (sides.ours, sides.reference):
+        run()
+    wall, process, ours_s = [], [], []
+    for _ in range(options.pairs):
+        ours, reference = timed(sides.ours, options.device), timed(sides.reference, options.device)
+        wall.append((ours[0], reference[0]))
+        process.append((ours[1], reference[1]))
+        ours_s.append(ours[0])
+    return {
+        "name": name,
+        "size": options.size,
+        "reference": sides.about,
+        "difference": difference,
+        "pairs": options.pairs,
+        "ratio_wall": asdict(ratio_of(wall)),
+        "ratio_process": asdict(ratio_of(process)) if options.device == "cpu" else None,
+        "ours_ms": 1000 * statistics.median(ours_s),
+        "ours_items_per_s": sides.items / statistics.median(ours_s),
+        "compiled": options.compile,
+        "seed": options.seed,
+        "machine": machine(options),
+    }
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    commit = subprocess.run(
+        ["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def main(name: str, build: Callable[[argparse.Namespace], Sides]) -> None:
+    """Command line of a benchmark; exits with 1 under the floor."""
+    parser = argparse.ArgumentParser(description=f"Benchmark {name}, see benchmarks/compare.py")
+    parser.add_argument("--size", choices=["toy", "real"], default="toy")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help="compile our side, block by block")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=None, help="file for the result")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    result = compare(name, build(options), options)
+    floor = json.loads((HERE / "floors.json").read_text()).get(f"{name}:{options.size}:{options.device}")
+    ratio = result["ratio_process" if options.device == "cpu" else "ratio_wall"]
+    print(
+        f"{name} {options.size}: {ratio['median']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}], "
+        f"difference {result['difference']:.1e}, floor {floor}"
+    )
+    if options.json is not None:
+        atomic_write(options.json, json.dumps(result | {"floor": floor}, indent=1) + "\n")
+    sys.exit(int(floor is not None and ratio["median"] < floor))
