@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from insonate.cli import main
 from insonate.recipes import plain_yaml
 from insonate.recipes.load import load_recipe, resolved, shipped
 
@@ -165,37 +167,66 @@ optim: {epochs: 1, precision: "32"}
 """
 
 
-def test_training_an_unreadable_medium_exits_with_2_and_names_it(tmp_path):
+def in_process(monkeypatch, folder, *arguments):
+    """The exit code of `main`, without starting Python and torch anew."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["insonate", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code or 0
+
+
+def test_training_an_unreadable_medium_exits_with_2_and_names_it(tmp_path, monkeypatch, capsys):
     picture_folder(tmp_path / "data")
     (tmp_path / "data/5.png").write_bytes(b"no picture")
     (tmp_path / "tiny.yaml").write_text(TRAIN)
-    done = insonate("train", "tiny.yaml", "--out", "run", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "5.png" in done.stderr
+    assert in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "--out", "run") == 2
+    assert "5.png" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_an_interrupted_training_exits_with_0_and_the_same_command_finishes_it(tmp_path):
+def test_a_whole_training_prints_the_model_and_its_scores(tmp_path, monkeypatch, capsys):
     picture_folder(tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(TRAIN)
-    command = [sys.executable, "-m", "insonate", "train", "tiny.yaml", "--out", "run"]
-    long = subprocess.Popen(
-        [*command, "optim.epochs=100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "run/checkpoints").glob("step-*")) and time.monotonic() < deadline:
-        assert long.poll() is None, long.stderr.read()
-        time.sleep(0.05)
-    os.kill(long.pid, signal.SIGTERM)
-    _, errors = long.communicate(timeout=60)
-    assert long.returncode == 0, errors
-    assert "the same command goes on" in errors
+    assert in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "--out", "run") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (tmp_path / shown["model"] / "config.json").is_file()
+    media = [f"data/{number}.png" for number in range(2)]
+    (tmp_path / "data/none.png").write_bytes(b"")
+    arguments = ["predict", *media, "data/none.png", "--model", shown["model"], "--out", "found"]
+    assert in_process(monkeypatch, tmp_path, *arguments) == 2
+    found = capsys.readouterr()
+    assert [json.loads(line)["media"] for line in found.out.splitlines()] == media
+    assert "none.png" in found.err
+
+
+def test_an_interrupted_training_exits_with_0_and_keeps_a_checkpoint(tmp_path, monkeypatch, capsys):
+    picture_folder(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(TRAIN)
+    stop = threading.Event()
+
+    def interrupt():
+        while not stop.is_set():
+            if list((tmp_path / "run/checkpoints").glob("step-*")):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    try:
+        code = in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "optim.epochs=100000", "--out", "run")
+    finally:
+        stop.set()
+        watcher.join()
+    assert code == 0
+    assert "the same command goes on" in capsys.readouterr().err
+    assert list((tmp_path / "run/checkpoints").glob("step-*"))
     assert not (tmp_path / "run/model").exists()
 
 
-def test_doctor_reports_as_json(tmp_path):
-    done = insonate("doctor", "--json", cwd=tmp_path)
-    report = json.loads(done.stdout)
+def test_doctor_reports_as_json(tmp_path, monkeypatch, capsys):
+    code = in_process(monkeypatch, tmp_path, "doctor", "--json")
+    report = json.loads(capsys.readouterr().out)
     assert {check["name"] for check in report["checks"]} >= {
         "python",
         "torch",
@@ -204,4 +235,4 @@ def test_doctor_reports_as_json(tmp_path):
         "video",
         "disk",
     }
-    assert done.returncode == (1 if report["status"] == "FAIL" else 0)
+    assert code == (1 if report["status"] == "FAIL" else 0)
