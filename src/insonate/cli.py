@@ -235,14 +235,23 @@ def evaluate(
     train_manifest: Annotated[
         Path | None, typer.Option(help="what it was trained on, to look for leaks")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score a model, with intervals by patient, site and vendor; writes report.html and evaluation.json."""
     from insonate.data import Manifest
     from insonate.evaluate import evaluate_model
     from insonate.hub import load
+    from insonate.hub.plain import plain
 
     trained_on = None if train_manifest is None else Manifest.read(train_manifest)
-    evaluate_model(load(model), Manifest.read(manifest), split=split, out=out, train_manifest=trained_on)
+    evaluation = evaluate_model(
+        load(model), Manifest.read(manifest), split=split, out=out, train_manifest=trained_on
+    )
+    if as_json:
+        say(json.dumps(plain({name: found.to_dict() for name, found in evaluation.metrics.items()})))
+        return
+    for name, found in evaluation.metrics.items():
+        say(f"{name:<20} {found.value:.4g} ({found.low:.4g} to {found.high:.4g})")
     say(out / "report.html")
 
 

@@ -29,7 +29,7 @@ def manifest_path(tmp_path_factory):
         rows.append({
             "path": f"{number}.png", "kind": "image", "patient_id": f"p{patient}", "height": 40, "width": 48,
             "frames": 1, "split": ["train", "train", "train", "train", "val", "val", "test", "test"][patient],
-            "site": "phantom", "label": ["dark", "bright"][bright],
+            "site": "phantom", "label": ["dark", "bright"][bright], "weeks": 20.0 + number,
         })  # fmt: skip
     return Manifest.from_rows(rows, folder).write(folder / "manifest.csv")
 
@@ -115,6 +115,12 @@ def test_the_seed_alone_decides_the_initial_weights(manifest_path):
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
+
+
+def test_a_regression_is_standardised_by_the_training_labels(manifest_path, tmp_path):
+    built = build(recipe(manifest_path, task={"name": "regression", "column": "weeks"}))
+    weeks = [row["weeks"] for row in Manifest.read(manifest_path).select(split="train").rows]
+    assert float(built.method.mean) == pytest.approx(np.mean(weeks))
 
 
 def test_smaller_shares_of_the_patients_lie_inside_larger_ones(manifest_path):

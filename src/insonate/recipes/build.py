@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,13 @@ from insonate.data.manifest import patient_key
 from insonate.errors import RecipeError
 from insonate.evaluate import predict_loop
 from insonate.hub import load
-from insonate.models import Backbone, build_backbone, freeze
+from insonate.models import Backbone, build_backbone, freeze, official_weights
 from insonate.objectives import build_objective
 from insonate.objectives.base import Objective
 from insonate.recipes.schema import Recipe
 from insonate.tasks import build_task
 from insonate.tasks.base import Prediction, Task
+from insonate.tasks.regression import Regression
 from insonate.weights import load_into, read
 
 
@@ -57,6 +59,8 @@ def build(recipe: Recipe) -> Built:
     if len(dataset) < data.batch:
         what = f"{len(dataset)} usable items, fewer than a batch of {data.batch}"
         raise RecipeError(where, what, "Add items, or make data.batch smaller")
+    if isinstance(method, Regression):
+        method.fit(dataset.labels)
     loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers)
     validate = None if held_out is None else validation(ManifestDataset(held_out, fmt, target), recipe)
     return Built(method=method, manifest=train, loader=loader, validate=validate)
@@ -91,12 +95,15 @@ def build_method(recipe: Recipe) -> Objective | Task:
 
 
 def start_from(backbone: Backbone, path: Path) -> None:
-    """Load the weights of a model folder's encoder, or of a weights file, into `backbone`.
+    """Load a model folder's encoder, a weights file or an official checkpoint into `backbone`.
 
     Raises:
         WeightsError: they are of another architecture; the first differing tensors are named.
     """
-    state = load(str(path)).backbone.state_dict() if path.is_dir() else read(path)
+    if path.is_dir():
+        state: Mapping[str, Any] = load(path).backbone.state_dict()
+    else:
+        state = official_weights(read(path), backbone, where=path)
     load_into(backbone, state, path)
 
 
