@@ -19,7 +19,7 @@ from insonate.evaluate import Section, Text, render_report
 from insonate.experiments.pretraining import Problem, Study, run_study, say, sections
 from insonate.files import atomic_write
 
-BACKBONE = {"name": "vit_tiny", "input_size": [96, 96], "patch": 8}
+BACKBONE = {"name": "vit", "width": 128, "depth": 6, "heads": 4, "input_size": [96, 96], "patch": 8}
 SETS = ("hc18_landmarks", "camus_4ch", "pocus_lung_videos")
 
 
@@ -73,7 +73,7 @@ COMMON = ("path", "kind", "patient_id", "view", "site", "frames", "height", "wid
 
 
 def real_study(unlabelled: Path, manifests: dict[str, Path], *, quick: bool, seed: int) -> Study:
-    """Head keypoints, echo segmentation and phase of the heart on a small ViT."""
+    """Head keypoints, echo segmentation and phase of the heart on a small ViT (1.3 M parameters)."""
     epochs = 1 if quick else 30
     return Study(
         unlabelled=unlabelled,
