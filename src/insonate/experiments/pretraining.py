@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from insonate.data import Manifest
+from insonate.errors import RunError
 from insonate.evaluate import (
     Evaluation,
     Section,
@@ -81,7 +82,7 @@ def run_study(study: Study, out: Path) -> list[Arm]:
     """
     start_s = time.monotonic()
     say(start_s, "pretraining with I-JEPA")
-    pretrained = run_recipe(pretraining_recipe(study), out / "pretrain").model_dir
+    pretrained = _trained(pretraining_recipe(study), out / "pretrain")
     arms = []
     for problem in study.problems:
         for protocol in PROTOCOLS:
@@ -90,7 +91,7 @@ def run_study(study: Study, out: Path) -> list[Arm]:
                 run_dir = out / f"{problem.name}-{protocol}-{init}".replace(" ", "-").lower()
                 weights = pretrained if init == "pretrained" else None
                 recipe = problem_recipe(study, problem, train=PROTOCOLS[protocol], weights=weights)
-                model_dir = run_recipe(recipe, run_dir).model_dir
+                model_dir = _trained(recipe, run_dir)
                 evaluation = evaluate_model(
                     load(model_dir),
                     Manifest.read(problem.manifest),
@@ -112,6 +113,13 @@ def run_study(study: Study, out: Path) -> list[Arm]:
     return arms
 
 
+def _trained(recipe: Recipe, run_dir: Path) -> Path:
+    result = run_recipe(recipe, run_dir)
+    if result.interrupted:
+        raise RunError(run_dir, "was interrupted", "The same command goes on from there")
+    return result.model_dir
+
+
 def pretraining_recipe(study: Study) -> Recipe:
     """I-JEPA on the study's unlabelled frames."""
     return recipe_of(
@@ -123,7 +131,7 @@ def pretraining_recipe(study: Study) -> Recipe:
             "augment": {"crop_scale": [0.4, 1.0], "hflip": 0.5},
         },
         backbone=dict(study.backbone),
-        objective={"name": "ijepa", "predictor_depth": 3, "predictor_width": 96},
+        objective={"name": "ijepa", "predictor_depth": 3, "predictor_width": 96, "ema": [0.99, 1.0]},
         optim={
             "epochs": study.pretrain_epochs,
             "lr": 1.0e-3,
