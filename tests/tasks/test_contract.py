@@ -88,3 +88,12 @@ def test_unknown_names_and_options_say_the_nearest():
         build_task(backbone, {"name": "keypoint"})
     with pytest.raises(RecipeError, match="classes"):
         build_task(backbone, {"name": "classification", "column": "c", "clases": ["a", "b"]})
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_loss_is_full_precision_under_autocast(name):
+    task, given = made("vit_tiny", name).train(), batch(2, SIZE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = task(given).total
+    assert mixed.dtype == torch.float32
+    assert mixed.item() == pytest.approx(task(given).total.item(), rel=0.05)
