@@ -101,7 +101,7 @@ class IJepa(Objective):
         hidden = gather_targets(features, targets, contexts.shape[0])  # TEB M D
         predicted = self.predict(image, contexts, targets)  # TEB M D
         total = F.smooth_l1_loss(predicted.float(), hidden)
-        return Losses(total, describe(features) | {"loss": total.detach()})
+        return Losses(total, describe(features))
 
     @torch.no_grad()
     def target_features(self, image: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def describe(features: Tensor) -> dict[str, Tensor]:
     Returns:
         position_r2: share of their variance that the mean of each position explains; falls as they learn.
         target_std: standard deviation over patches and images, mean of the channels.
-        target_rank: effective rank (Σλ)² / Σλ² of the images' mean features, at most B - 1.
+        effective_rank: effective rank (Σλ)² / Σλ² of the images' mean features, at most B - 1.
     """
     by_channel = features.flatten(0, 1)  # BN D
     total = by_channel.var(0, correction=0)  # D
@@ -151,5 +151,5 @@ def describe(features: Tensor) -> dict[str, Tensor]:
     return {
         "position_r2": position.sum() / total.sum().clamp_min(tiny),
         "target_std": total.sqrt().mean(),
-        "target_rank": gram.trace() ** 2 / gram.square().sum().clamp_min(tiny),
+        "effective_rank": gram.trace() ** 2 / gram.square().sum().clamp_min(tiny),
     }
