@@ -224,6 +224,20 @@ def test_an_interrupted_training_exits_with_0_and_keeps_a_checkpoint(tmp_path, m
     assert not (tmp_path / "run/model").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_train_what_one_does_with_twice_the_batch(tmp_path, strategy):
+    picture_folder(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(TRAIN.replace("val_split: null", "val_split: train"))
+    two = ["optim.devices=2", f"optim.strategy={strategy}", "data.batch=2"]
+    shown = {}
+    for name, overrides in {"one": [], "two": two}.items():
+        done = insonate("train", "tiny.yaml", *overrides, "--out", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        shown[name] = json.loads(done.stdout)["metrics"]  # one line: only the first process reports
+    assert shown["two"] == pytest.approx(shown["one"], abs=1e-4)
+
+
 def test_doctor_reports_as_json(tmp_path, monkeypatch, capsys):
     code = in_process(monkeypatch, tmp_path, "doctor", "--json")
     report = json.loads(capsys.readouterr().out)

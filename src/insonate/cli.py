@@ -218,6 +218,8 @@ def train(
     from insonate.recipes.run import run_recipe
 
     result = run_recipe(checked, out)
+    if result.rank:
+        return
     if result.interrupted:
         warn(f"{out}: interrupted; the same command goes on from the last checkpoint")
         return

@@ -9,13 +9,14 @@ and what `train.fit` leaves there (metrics, checkpoints).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from insonate.data import Manifest
 from insonate.errors import RunError
-from insonate.files import atomic_write
+from insonate.files import TEMPORARY, atomic_write
 from insonate.hub import Model
 from insonate.objectives.base import Objective
 from insonate.recipes import plain_yaml
@@ -24,6 +25,7 @@ from insonate.recipes.load import resolved
 from insonate.recipes.schema import Recipe
 from insonate.tasks.base import Task
 from insonate.train import load_weights
+from insonate.train.checkpoint import model_tensors
 from insonate.train.fit import FitResult, fit
 
 RECIPE, MODEL, RESULT, CHECKPOINTS = "recipe.yaml", "model", "result.json", "checkpoints"
@@ -39,6 +41,8 @@ class RunResult:
     """mean validation scores of the saved model; the last training losses where nothing was held out"""
     interrupted: bool = False
     """stopped by a signal: there is a checkpoint to go on from, and no model folder yet"""
+    rank: int = 0
+    """of this process; only the first of several saves and reports"""
 
 
 def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
@@ -62,12 +66,16 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
     if earlier != plain:
         (run_dir / RESULT).unlink(missing_ok=True)
         atomic_write(run_dir / RECIPE, plain_yaml.write(plain))
-    validate = built.validate
-    evaluate = None if validate is None else lambda: validate(built.method)
     settings = recipe.optim.model_copy(update={"seed": recipe.seed})
-    fitted = fit(built.method, built.loader, settings, run_dir, evaluate=evaluate)
+    fitted = fit(built.method, built.loader, settings, run_dir, evaluate=_evaluate(recipe, built))
     if fitted.interrupted:
-        return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=fitted.last, interrupted=True)
+        return RunResult(
+            run_dir=run_dir,
+            model_dir=run_dir / MODEL,
+            metrics=fitted.last,
+            interrupted=True,
+            rank=fitted.rank,
+        )
     return _finish(recipe, built, fitted, run_dir)
 
 
@@ -81,9 +89,14 @@ def stored(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / RECIPE
     if path.is_file():
         return plain_yaml.parse(plain_yaml.read_text(path), path)
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    if run_dir.exists() and (not run_dir.is_dir() or any(not _unfinished(one) for one in run_dir.iterdir())):
         raise RunError(run_dir, "is not empty and holds no run", "Choose a new folder")
     return None
+
+
+def _unfinished(path: Path) -> bool:
+    """Of another rank that is writing the recipe just now."""
+    return path.name.startswith(TEMPORARY)
 
 
 def refuse_another(plain: dict[str, Any], earlier: dict[str, Any] | None, run_dir: Path) -> None:
@@ -113,15 +126,31 @@ def differences(one: Any, other: Any, key: str = "") -> list[str]:
     ]
 
 
+def _evaluate(recipe: Recipe, built: Built) -> Callable[[], dict[str, float]] | None:
+    """The validation as `fit` calls it, on every rank."""
+    validate = built.validate
+    if validate is None:
+        return None
+
+    def evaluate() -> dict[str, float]:
+        if recipe.optim.strategy != "fsdp2":
+            return validate(built.method)
+        tensors = model_tensors(built.method)  # sharded modules only run inside the trained `forward`
+        whole = build_method(without_weights(recipe)).to(next(built.method.parameters()).device)
+        whole.load_state_dict(tensors)
+        return validate(whole)
+
+    return evaluate
+
+
 def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> RunResult:
     """Save the best weights (the last, where no score chooses) as a model folder, with their scores."""
     model_dir = run_dir / MODEL
     if fitted.rank:
-        return RunResult(run_dir=run_dir, model_dir=model_dir, metrics=fitted.last)
-    method = built.method
-    if recipe.optim.devices > 1:  # the trained module may be in pieces
-        method = build_method(without_weights(recipe))
-    if fitted.best is not None or recipe.optim.devices > 1:
+        return RunResult(run_dir=run_dir, model_dir=model_dir, metrics=fitted.last, rank=fitted.rank)
+    in_pieces = recipe.optim.strategy == "fsdp2"
+    method = build_method(without_weights(recipe)) if in_pieces else built.method
+    if fitted.best is not None or in_pieces:
         load_weights(fitted.best or run_dir / CHECKPOINTS / f"step-{fitted.steps:08d}", method)
     metrics = fitted.last if built.validate is None else built.validate(method)
     method.cpu().eval()
