@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -251,6 +252,24 @@ def test_lock_refuses_a_second_owner_and_dies_with_its_process(tmp_path, forked)
     for _ in range(2):
         with files.lock(tmp_path / "run.lock"):
             pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on, where threads are about
+def test_lock_is_not_kept_by_a_forked_child_that_outlives_its_owner(tmp_path):
+    ours, theirs = socket.socketpair()
+    with files.lock(tmp_path / "run.lock"):
+        child = os.fork()
+        if child == 0:
+            theirs.send(b"started")
+            theirs.recv(1)
+            os._exit(0)
+        assert ours.recv(7) == b"started"
+    with files.lock(tmp_path / "run.lock"):
+        pass
+    ours.send(b".")
+    assert os.waitpid(child, 0)[1] == 0
+    ours.close()
+    theirs.close()
 
 
 def test_nobody_else_opens_files_for_writing():

@@ -237,6 +237,7 @@ def lock(path: Path | str) -> Iterator[None]:
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,7 +247,22 @@ def lock(path: Path | str) -> Iterator[None]:
             ) from None
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+_held: set[int] = set()
+"""open lock files of this process"""
+
+
+def _let_go() -> None:
+    """A forked child (a loader's worker) must not hold its parent's locks: it may live longer."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextlib.contextmanager

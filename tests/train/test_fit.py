@@ -13,6 +13,8 @@ import torch
 from toys import ToyLoader, ToyTask
 
 from insonate import files
+from insonate.data import Loader
+from insonate.data.sample import Meta
 from insonate.errors import InsonateError, RunError
 from insonate.train.checkpoint import load_weights
 from insonate.train.fit import FitResult, fit
@@ -222,3 +224,36 @@ def test_one_failed_save_is_told_and_the_second_stops(tmp_path, monkeypatch, cap
     disk.full = False
     task, _ = run(tmp_path)
     assert same(task, unbroken[1])
+
+
+class Shades:
+    """A dataset of 24 noisy grey squares for the real loader."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, key):
+        generator = torch.Generator().manual_seed(key.item_seed)
+        value = 1.0 - 2 * (key.index % 2)
+        return {
+            "image": value + 0.3 * torch.randn(1, 4, 4, generator=generator),
+            "meta": Meta(item_id=f"item-{key.index}", original_hw=(4, 4)),
+            "item_seed": key.item_seed,
+            "value": value,
+        }
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_real_loader_resumes_bit_equal_within_an_epoch(tmp_path, workers):
+    settings = Settings(epochs=2, lr=0.02, log_every=1, accumulate=2)
+    whole, halves = ToyTask(), ToyTask()
+    fit(whole, Loader(Shades(), 3, seed=5), settings, tmp_path / "whole")
+
+    loader = Loader(Shades(), 3, seed=5, workers=workers)
+    after_step = halves.after_step
+    halves.after_step = lambda progress: (after_step(progress), os.kill(os.getpid(), signal.SIGTERM))
+    assert fit(halves, loader, settings, tmp_path / "halves").steps == 1
+    again = ToyTask()
+    fit(again, Loader(Shades(), 3, seed=5, workers=workers), settings, tmp_path / "halves")
+    assert same(again, whole)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")

@@ -1,7 +1,8 @@
 """`fit`: train anything `Trainable` on Lightning Fabric, and resume by the same call.
 
 A step is one optimiser step over `accumulate` batches. All randomness comes from the batches' seeds, so a
-run that was interrupted at any moment and started again ends in the same bits as one that was not.
+run that was interrupted at any moment and started again ends in the same bits as one that was not (on a GPU:
+as far as its kernels are deterministic).
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ class _Run:
         self.trainable.after_step(self.schedule.progress(number))
         self.step = number
         meter.steps += 1
-        return sums, stopped
+        return sums, stopped or (self.fabric.world_size == 1 and self.stop.asked)
 
     def _next(self, batches: Iterator[Batch], meter: _Meter) -> Batch:
         start_s = time.monotonic()
