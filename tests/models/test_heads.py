@@ -22,8 +22,8 @@ def tokens(rows: int = 4, columns: int = 6, channels: int = 64) -> Tokens:
 def test_vitpose_head_has_the_published_number_of_parameters(points, parameters):
     head = ViTPoseHead(768, points)
     assert sum(p.numel() for name, p in head.named_parameters() if name != "log_tau") == parameters
-    assert head.log_tau.exp().item() == pytest.approx(10)
-    assert head.final.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert head.log_tau.exp().item() == pytest.approx(1)
+    assert head.final.weight.std().item() == pytest.approx(0.036, rel=0.2)
     assert head.deconv[0].weight.std().item() == pytest.approx(0.001, rel=0.05)
 
 
@@ -34,7 +34,7 @@ def test_vitpose_head_equals_its_functional_form():
     for index in (0, 3):
         x = functional.conv_transpose2d(x, head.deconv[index].weight, stride=2, padding=1)
         x = (x / math.sqrt(1 + 1e-5)).relu()  # batch norm with its first statistics
-    maps = functional.conv2d(x, head.final.weight, head.final.bias) * 10
+    maps = functional.conv2d(x, head.final.weight, head.final.bias)
     found = head(given)
     assert found.shape == (2, 3, 16, 24)
     assert torch.allclose(found, maps, atol=1e-6)

@@ -60,6 +60,7 @@ class Study:
     backbone: Mapping[str, Any]
     pretrain_epochs: int
     problems: Sequence[Problem]
+    pretrain_batch: int = 32
     seed: int = 0
 
 
@@ -126,7 +127,7 @@ def pretraining_recipe(study: Study) -> Recipe:
         seed=study.seed,
         data={
             "manifest": str(study.unlabelled),
-            "batch": 32,
+            "batch": study.pretrain_batch,
             "val_split": None,
             "augment": {"crop_scale": [0.4, 1.0], "hflip": 0.5},
         },
