@@ -104,7 +104,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
             Problem(
                 name="HC keypoints",
                 manifest=manifest,
-                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC"},
+                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC", "head_width": 64},
                 score="mre_mm",
                 lower_is_better=True,
                 epochs=size.adapt_epochs,

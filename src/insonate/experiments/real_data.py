@@ -84,7 +84,7 @@ def real_study(unlabelled: Path, manifests: dict[str, Path], *, quick: bool, see
             Problem(
                 name="HC18 keypoints",
                 manifest=manifests["hc18_landmarks"],
-                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC"},
+                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC", "head_width": 64},
                 score="mre_mm",
                 lower_is_better=True,
                 epochs=epochs,

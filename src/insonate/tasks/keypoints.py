@@ -49,6 +49,8 @@ class KeypointsConfig(TaskConfig):
     """own points, where `points` is not given"""
     hflip: tuple[int, ...] = ()
     """own points: hflip[i] is the old index of the new point i after a mirror; empty = unchanged"""
+    head_width: int = Field(default=256, ge=8, le=4096)
+    """channels of the head's two transposed convolutions (ViTPose: 256)"""
     js_weight: float = Field(default=1.0, ge=0.0)
     """of the Jensen-Shannon term beside the coordinates"""
     pair_margin: float = Field(default=0.05, ge=0.0, lt=1.0)
@@ -95,7 +97,7 @@ class Keypoints(Task):
         self.names = named.names if named else config.names
         self.hflip = named.hflip if named else config.hflip or tuple(range(len(self.names)))
         self.measured = MEASURED.get(config.points or "")
-        self.head = ViTPoseHead(backbone.spec.embed_dim, len(self.names))
+        self.head = ViTPoseHead(backbone.spec.embed_dim, len(self.names), width=config.head_width)
         self.ordered_pairs = _ordered_pairs(self.hflip, axis=0)
         if named:
             self.ordered_pairs += _ordered_pairs(named.vflip, axis=1)
