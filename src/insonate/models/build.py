@@ -40,7 +40,9 @@ def resolve(registry: Registry[T], options: Mapping[str, Any]) -> tuple[Entry[T]
         field = ".".join(str(part) for part in first["loc"])
         unknown = first["type"] == "extra_forbidden"
         raise RecipeError(
-            f"{registry.kind}.{field}",
-            f"{options['name']} has no such option" if unknown else first["msg"],
+            f"{registry.kind}.{field}".rstrip("."),
+            f"{options['name']} has no such option"
+            if unknown
+            else first["msg"].removeprefix("Value error, "),
             nearest(field, entry.config.model_fields) if unknown else "Correct the value",
         ) from None

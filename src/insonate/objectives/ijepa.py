@@ -142,14 +142,20 @@ def describe(features: Tensor) -> dict[str, Tensor]:
         effective_rank: effective rank (Σλ)² / Σλ² of the images' mean features, at most B - 1.
     """
     by_channel = features.flatten(0, 1)  # BN D
+    with torch.autocast(features.device.type, enabled=False):  # in half precision the trace overflows
+        gram = _gram(features)  # B B
     total = by_channel.var(0, correction=0)  # D
     position = features.mean(0).var(0, correction=0)  # D
-    pooled = features.mean(1)  # B D
-    pooled = pooled - pooled.mean(0)
-    gram = pooled @ pooled.T  # B B
     tiny = torch.finfo(gram.dtype).tiny
     return {
         "position_r2": position.sum() / total.sum().clamp_min(tiny),
         "target_std": total.sqrt().mean(),
         "effective_rank": gram.trace() ** 2 / gram.square().sum().clamp_min(tiny),
     }
+
+
+def _gram(features: Tensor) -> Tensor:
+    """Products of the images' mean features (B N D) about their mean, B B."""
+    pooled = features.mean(1)  # B D
+    pooled = pooled - pooled.mean(0)
+    return pooled @ pooled.T
