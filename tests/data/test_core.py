@@ -117,7 +117,8 @@ def test_each_kind_of_label_arrives_in_the_batch(table):
         assert batch["image"].shape == (4, 3, 16, 24)
         assert type(batch["image"]) is type(batch[key]) is torch.Tensor
         if key == "points_xy":
-            assert batch["visible"].tolist() == [[True, False, True, True]] * 4
+            assert not batch["visible"][:, 1].any()
+            assert batch["visible"].any()
             assert torch.isfinite(batch[key]).all()
 
 

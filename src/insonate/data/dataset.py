@@ -44,7 +44,8 @@ class ManifestDataset(Dataset[Sample]):
         augment: what to change at random; none for validation and use.
 
     Raises:
-        ManifestError: the label column is not there, holds what is no such label, or is empty in every row.
+        ManifestError: the label column is not there, holds what is no such label, or is empty in every row;
+            or the column `weight` holds what cannot weigh an item's loss.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ManifestDataset(Dataset[Sample]):
         self.manifest, self.fmt, self.target, self.augment = manifest, fmt, target, augment
         self.rows, self.labels = _labelled(manifest, target)
         self.left_out = len(manifest) - len(self.rows)
+        _check_weights(self.rows, manifest.source)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -115,7 +117,11 @@ class ManifestDataset(Dataset[Sample]):
             points = geometry.points(label)  # K 2
             if geometry.mirrored:
                 points = points[list(target.hflip)]
-            there = torch.from_numpy(np.isfinite(points).all(1))
+            seen = np.isfinite(points).all(1)
+            if self.augment is not None:  # a point that was moved out of the input cannot be learned
+                size = np.array([self.fmt.width, self.fmt.height])
+                seen &= ((points >= -0.5) & (points <= size - 0.5)).all(1)
+            there = torch.from_numpy(seen)
             values = torch.from_numpy(np.nan_to_num(points, nan=0.0)).float()
             values[~there] = 0  # a NaN would spoil masked losses
             sample["points"] = tv_tensors.KeyPoints(values, canvas_size=(self.fmt.height, self.fmt.width))
@@ -191,6 +197,19 @@ def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], lis
 
 
 def _label(value: Any, target: Target, where: str) -> Any:
+def _check_weights(rows: list[Row], source: str) -> None:
+    for row in rows:
+        weight = row.get("weight")
+        if weight is None:
+            continue
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+            raise ManifestError(
+                f"{source}, item {row['path']}, column 'weight'",
+                f"{str(weight)[:40]!r} cannot weigh the item's loss",
+                "Give a number from 0, or rename the column if it means something else",
+            )
+
+
     if isinstance(target, ClassTarget):
         return _class_index(value, target, where)
     if isinstance(target, MaskTarget):

@@ -57,7 +57,7 @@ class Sample(TypedDict):
     """64-bit, a pure function of (run seed, epoch, item): what is random about this item draws from it"""
     mask: NotRequired[tv_tensors.Mask]  # H W, class index
     points: NotRequired[tv_tensors.KeyPoints]  # K 2, model-input pixels
-    visible: NotRequired[Tensor]  # K, bool: False where the label is missing
+    visible: NotRequired[Tensor]  # K, bool: False without a label, or where training moved it out
     label: NotRequired[int]
     value: NotRequired[float]
     weight: NotRequired[float]
