@@ -96,6 +96,23 @@ def test_a_folder_with_other_things_is_refused(manifest_path, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_items_without_a_label_are_told_and_not_counted_as_training_data(manifest_path, tmp_path, capsys):
+    manifest = Manifest.read(manifest_path)
+    rows = [
+        row | {"label": None if row["patient_id"] in {"p0", "p4"} else row["label"]} for row in manifest.rows
+    ]
+    path = manifest.with_rows(rows).write(manifest_path.parent / "part.csv")
+    result = run_recipe(recipe(path), tmp_path / "run")
+    assert load(result.model_dir).info["data"]["patients"] == 3
+    assert "3 of 12 items have no label and are left out" in capsys.readouterr().err
+
+
+def test_a_share_of_the_patients_is_not_rounded_up_by_floating_point(manifest_path):
+    rows = [{"path": "0.png", "patient_id": str(number)} for number in range(100)]
+    manifest = Manifest.from_rows(rows, manifest_path.parent)
+    assert len(some_patients(manifest, fraction=0.07, seed=0)) == 7
+
+
 def test_pretrained_weights_start_a_task(manifest_path, tmp_path):
     pretrained = run_recipe(recipe(manifest_path, task=None, objective=PRETRAIN), tmp_path / "pretrain")
     assert "val_loss" in pretrained.metrics

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision import MixedPrecision
 from toys import ToyLoader, ToyTask
 
 from insonate import files
@@ -17,7 +18,7 @@ from insonate.data import Loader
 from insonate.data.sample import Meta
 from insonate.errors import InsonateError, RunError
 from insonate.train.checkpoint import load_weights
-from insonate.train.fit import FitResult, fit
+from insonate.train.fit import FitResult, _may_fuse, fit
 from insonate.train.log import read_rows
 from insonate.train.settings import Settings
 
@@ -114,6 +115,30 @@ def test_accumulated_batches_equal_one_larger_batch(tmp_path):
 def test_bf16_trains(tmp_path):
     _, result = run(tmp_path, Settings(epochs=1, precision="bf16", log_every=1))
     assert result.steps == 6
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    class Burst(ToyTask):
+        """Its loss is finite, its gradient is not."""
+
+        def forward(self, batch):
+            losses = super().forward(batch)
+            return losses._replace(total=losses.total + (0 * self.head.bias).sqrt().sum())
+
+    with pytest.raises(RunError, match=r"head\.bias is not finite"):
+        fit(Burst(), ToyLoader(items=4), Settings(epochs=1), tmp_path)
+    assert not list(tmp_path.glob("checkpoints/step-*"))
+
+
+def test_notes_about_the_data_are_told(tmp_path, capsys):
+    fit(ToyTask(), ToyLoader(), Settings(epochs=1), tmp_path, notes=["7 items have no label"])
+    assert "7 items have no label\n" in capsys.readouterr().err
+
+
+def test_fp16_gets_no_fused_optimiser_also_where_it_was_chosen_for_an_old_gpu():
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    assert not _may_fuse(MixedPrecision("16-mixed", "cpu", scaler))
+    assert _may_fuse(MixedPrecision("bf16-mixed", "cpu"))
 
 
 def test_nan_loss_names_the_items(tmp_path):

@@ -38,6 +38,8 @@ class Built:
     loader: Loader
     validate: Callable[[Objective | Task], dict[str, float]] | None
     """mean scores over the validation split; none where the recipe has no such split"""
+    notes: tuple[str, ...] = ()
+    """what is odd about the data but not wrong, for people"""
 
 
 def build(recipe: Recipe) -> Built:
@@ -63,7 +65,11 @@ def build(recipe: Recipe) -> Built:
         method.fit(dataset.labels)
     loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers)
     validate = None if held_out is None else validation(ManifestDataset(held_out, fmt, target), recipe)
-    return Built(method=method, manifest=train, loader=loader, validate=validate)
+    notes = list(manifest.notes)
+    if dataset.left_out:
+        notes.append(f"{where}: {dataset.left_out} of {len(train)} items have no label and are left out")
+    used = train.with_rows(dataset.rows)
+    return Built(method=method, manifest=used, loader=loader, validate=validate, notes=tuple(notes))
 
 
 def _split(manifest: Manifest, recipe: Recipe, key: str) -> Manifest:
@@ -124,7 +130,7 @@ def some_patients(manifest: Manifest, *, fraction: float, seed: int) -> Manifest
 
     keys = [patient_key(row["patient_id"] or "") for row in manifest.rows]
     patients = sorted(set(keys), key=rank)
-    chosen = set(patients[: math.ceil(fraction * len(patients))])
+    chosen = set(patients[: math.ceil(fraction * len(patients) - 1e-9)])  # 0.07 · 100 is above 7
     return manifest.with_rows([row for row, key in zip(manifest.rows, keys, strict=True) if key in chosen])
 
 

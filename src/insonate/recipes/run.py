@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from insonate.data import Manifest
+from insonate.data.manifest import patient_key
 from insonate.errors import RunError
 from insonate.files import TEMPORARY, atomic_write
 from insonate.hub import Model
@@ -67,7 +68,9 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
         (run_dir / RESULT).unlink(missing_ok=True)
         atomic_write(run_dir / RECIPE, plain_yaml.write(plain))
     settings = recipe.optim.model_copy(update={"seed": recipe.seed})
-    fitted = fit(built.method, built.loader, settings, run_dir, evaluate=_evaluate(recipe, built))
+    fitted = fit(
+        built.method, built.loader, settings, run_dir, evaluate=_evaluate(recipe, built), notes=built.notes
+    )
     if fitted.interrupted:
         return RunResult(
             run_dir=run_dir,
@@ -172,7 +175,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     rows = manifest.rows
     return {
         "items": len(rows),
-        "patients": len({row["patient_id"] for row in rows}),
+        "patients": len({patient_key(row["patient_id"]) for row in rows}),
         "sites": sorted({row["site"] for row in rows if row["site"]}),
         "vendors": sorted({row["vendor"] for row in rows if row["vendor"]}),
         "synthetic": bool(rows) and all(row["site"] == "phantom" for row in rows),

@@ -11,7 +11,7 @@ import contextlib
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,6 +97,7 @@ def fit(
     evaluate: Evaluate | None = None,
 ) -> FitResult:
     """Train until `settings.epochs` are done, from the newest whole checkpoint in `run_dir` if there is one.
+    notes: Sequence[str] = (),
 
     Args:
         trainable: an nn.Module; trained in place (with "fsdp2" it stays sharded afterwards: load
@@ -107,6 +108,7 @@ def fit(
         evaluate: called on all ranks after each epoch; its values choose the best checkpoint.
 
     Returns:
+        notes: lines about the data that the log shows first.
         The result; `interrupted` after SIGTERM or SIGINT, when all is saved.
 
     Raises:
@@ -123,6 +125,7 @@ def fit(
         run = _Run(fabric, trainable, loader, settings, run_dir, evaluate=evaluate, stop=stop)
         try:
             return run.train()
+        run.notes = [*notes, *run.notes]
         except torch.OutOfMemoryError as error:
             raise RunError(
                 run_dir,
@@ -250,8 +253,7 @@ class _Run:
             for layer in inner_layers(trainable):
                 layer.compile()
         self.module = fabric.setup_module(_Root(trainable))
-        # Fabric unscales fp16 gradients before clipping, which the fused optimiser does not allow
-        fused = fabric.strategy.precision.__class__.__name__ != "MixedPrecision" or settings.precision != "16"
+        fused = _may_fuse(fabric.strategy.precision)
         self.inner_optimizer = build_optimizer(trainable, settings, fused=fused)
         self.optimizer: Any = fabric.setup_optimizers(self.inner_optimizer)
         self.checkpoints = Checkpoints(run_dir / "checkpoints", keep=settings.keep)
@@ -428,12 +430,20 @@ class _Run:
         )
         failure: InsonateError | None = None
         if self.fabric.is_global_zero:
+            RunError: a weight is not finite, which no resume could mend.
             try:
                 self.log.flush()
                 self.checkpoints.save(snapshot)
             except InsonateError as error:
                 failure = error
         failure = self.fabric.broadcast(failure)
+        for name, tensor in snapshot.model.items():  # equal on all ranks, so all raise
+            if not bool(tensor.isfinite().all()):
+                raise RunError(
+                    f"{self.run_dir} step {self.step}",
+                    f"{name} is not finite, although the losses were",
+                    "Lower optim.lr or set optim.clip, in a new run folder",
+                )
         if failure is None:
             self.failed_saves = 0
             return True
@@ -490,3 +500,8 @@ def _memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def _may_fuse(precision: object) -> bool:
+    """Fabric unscales fp16 gradients before clipping, which the fused optimiser does not allow."""
+    return getattr(precision, "precision", None) != "16-mixed"
+
+
