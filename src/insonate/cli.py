@@ -89,6 +89,8 @@ def data_scan(
     result = scan(folder, out)
     for unread in result.errors:
         warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
+    for note in result.manifest.notes:
+        warn(one_line(note))
     shown = {"manifest": str(out), "items": len(result.manifest), "errors": len(result.errors)}
     say(
         json.dumps(shown) if as_json else f"{out}: {shown['items']} items, {shown['errors']} unreadable files"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from insonate.data import media
@@ -72,6 +72,10 @@ def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool =
     Raises:
         ManifestError: `directory` is no folder, or holds no medium that can be read.
     """
+    unnamed = sum(row["patient_id"] == row["path"] for row in manifest.rows)
+    if unnamed:
+        note = f"{unnamed} files name no patient, each counts as one: correct patient_id before the split"
+        manifest = replace(manifest, notes=(*manifest.notes, note))
     directory = Path(directory)
     if not directory.is_dir():
         raise ManifestError(directory, "is no folder", "Give the folder that holds the media")
