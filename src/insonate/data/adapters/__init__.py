@@ -14,10 +14,12 @@ from insonate.data.manifest import Manifest
 
 
 def _images_and_masks(root: Path, out: Path) -> Manifest:
+    """Images in `root/images`, masks of the same names in `root/masks`: column `mask_path`."""
     return image_mask_folder(root / "images", root / "masks", out)
 
 
 def _images_and_keypoints(root: Path, out: Path) -> Manifest:
+    """Images in `root/images` and `root/keypoints.csv`, with columns NAME_x, NAME_y: column `keypoints`."""
     return keypoint_csv(root / "keypoints.csv", root / "images", out)
 
 
