@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +19,7 @@ from insonate.data.sampler import ItemKey
 from insonate.data.split import split_by_patient
 from insonate.data.targets import ClassTarget, MaskTarget, PointsTarget, ValueTarget
 from insonate.data.transforms import InputFormat
-from insonate.errors import InsonateError, ManifestError
+from insonate.errors import InsonateError, ManifestError, RunError
 
 FMT = InputFormat(height=16, width=24, channels=3)
 ROUGH = Augment(
@@ -53,6 +56,34 @@ def same(a, b):
     for x, y in zip(a, b, strict=True):
         assert x[:3] == y[:3]
         assert torch.equal(x[3], y[3])
+
+
+def test_a_text_cell_that_is_nan_is_missing_and_no_patient_of_that_name(table):
+    row = {"path": "i0.png", "patient_id": float("nan"), "site": float("nan"), "mask_path": float("nan")}
+    with pytest.raises(ManifestError, match="patient_id"):
+        Manifest.from_rows([row, {"path": "i1.png", "patient_id": "p"}], table.root)
+    (only,) = Manifest.from_rows([{**row, "patient_id": "p"}], table.root).rows
+    assert (only["site"], only["mask_path"]) == ("", None)
+
+
+def test_mask_pixels_of_level_255_are_unlabelled_and_others_need_a_class(table):
+    mask = np.zeros((20, 30), np.uint8)
+    mask[:, 10:20], mask[:, 20:] = 2, 255
+    Image.fromarray(mask).save(table.root / "m0.png")
+    target = MaskTarget(column="mask_path", classes=("back", "one", "two"))
+    assert set(ManifestDataset(table, FMT, target)[0]["mask"].unique().tolist()) == {0, 2, 255}
+    Image.fromarray(np.where(mask == 2, 3, mask)).save(table.root / "m0.png")
+    with pytest.raises(ManifestError, match="grey level 3, with 3 classes"):
+        ManifestDataset(table, FMT, target)[0]
+
+
+@pytest.mark.parametrize("classes", [("false", "true"), ("False", "True")])
+def test_truth_values_are_classes_in_either_spelling(table, classes):
+    rows = [{"path": f"i{i}.png", "patient_id": "p", "label": bool(i)} for i in (0, 1)]
+    dataset = ManifestDataset(
+        Manifest.from_rows(rows, table.root), FMT, ClassTarget(column="label", classes=classes)
+    )
+    assert dataset.labels == [0, 1]
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -170,6 +201,22 @@ def test_a_broken_file_is_named_from_any_process(table, workers):
     (table.root / "i3.png").write_bytes(b"no picture")
     with pytest.raises(InsonateError, match=r"i3\.png"):
         list(Loader(ManifestDataset(table, FMT), 4, workers=workers).epoch(0))
+
+
+class Killed(ManifestDataset):
+    """Its fourth item takes too much memory."""
+
+    def __getitem__(self, key):
+        if key.index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+
+def test_a_killed_worker_is_one_clear_line(table):
+    loader = Loader(Killed(table, FMT), 4, workers=1)
+    with pytest.raises(RunError, match="probably because memory ran out") as caught:
+        list(loader.epoch(0))
+    assert "data.workers" in str(caught.value)
 
 
 def test_patients_stay_in_their_split_when_others_come(table):

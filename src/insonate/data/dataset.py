@@ -19,7 +19,7 @@ from insonate.data.manifest import Manifest, Row
 from insonate.data.sample import Meta, Sample
 from insonate.data.sampler import ItemKey, seed_of
 from insonate.data.spacing import spacing_or_none
-from insonate.data.targets import ClassTarget, MaskTarget, PointsTarget, Target, ValueTarget
+from insonate.data.targets import UNLABELLED, ClassTarget, MaskTarget, PointsTarget, Target, ValueTarget
 from insonate.data.transforms import (
     Geometry,
     InputFormat,
@@ -138,10 +138,11 @@ class ManifestDataset(Dataset[Sample]):
             raise ManifestError(where, f"is {mask.shape} pixels, its image {hw}", "Make them the same size")
         if len(target.classes) == 2:
             return (mask > 0).astype(np.uint8)
-        if mask.max() >= len(target.classes):
+        highest = mask.max(initial=0, where=mask != UNLABELLED)
+        if highest >= len(target.classes):
             raise ManifestError(
                 where,
-                f"holds grey level {mask.max()}, with {len(target.classes)} classes",
+                f"holds grey level {highest}, with {len(target.classes)} classes",
                 "Name every class",
             )
         return mask
@@ -196,7 +197,6 @@ def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], lis
     return rows, labels
 
 
-def _label(value: Any, target: Target, where: str) -> Any:
 def _check_weights(rows: list[Row], source: str) -> None:
     for row in rows:
         weight = row.get("weight")
@@ -210,6 +210,7 @@ def _check_weights(rows: list[Row], source: str) -> None:
             )
 
 
+def _label(value: Any, target: Target, where: str) -> Any:
     if isinstance(target, ClassTarget):
         return _class_index(value, target, where)
     if isinstance(target, MaskTarget):
@@ -232,6 +233,8 @@ def _check_weights(rows: list[Row], source: str) -> None:
 
 def _class_index(value: Any, target: ClassTarget, where: str) -> int:
     name = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, bool) and name not in target.classes:
+        name = name.lower()  # CSV and YAML write true and false
     if name not in target.classes:
         raise ManifestError(where, f"{name[:40]!r} is none of the classes", nearest(name, target.classes))
     return target.classes.index(name)

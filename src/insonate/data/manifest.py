@@ -138,13 +138,8 @@ class Manifest:
             ManifestError: another ending, or the media do not lie under the folder of `path`.
         """
         path = Path(path)
-        writers: dict[str, Callable[[list[Row], list[str]], Content]]
-        writers = {".csv": _write_csv, ".parquet": _write_parquet}
-        writer = writers.get(path.suffix.lower())
-        if writer is None:
-            raise ManifestError(path, f"ends in {path.suffix!r}", "Write to a .parquet or .csv file")
-        columns = _all_columns(self.rows)
-        return atomic_write(path, writer(self._moved_to(path), columns))
+        writer = writer_of(path)
+        return atomic_write(path, writer(self._moved_to(path), _all_columns(self.rows)))
 
     def _moved_to(self, path: Path) -> list[Row]:
         old, new = self.root.resolve(), path.parent.resolve()
@@ -316,11 +311,13 @@ def _cell(column: str, value: Any, where: str) -> Any:
     where = f"{where}, column {column!r}"
     if isinstance(value, str) and len(value) > MAX_CELL:
         raise ManifestError(where, f"holds {len(value)} characters", f"Keep a cell to {MAX_CELL}")
+    if isinstance(value, float) and math.isnan(value):
+        value = None
     if column in TEXT:
         return "" if value is None else str(value)
     if _is_path(column):
         return str(value) if value else None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return None
     if column in WHOLE or column in REAL:
         return _numeric_cell(column, value, where)
@@ -480,6 +477,20 @@ def _num_files_in_two_splits(rows: list[Row]) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ writing
+
+
+def writer_of(path: Path) -> Callable[[list[Row], list[str]], Content]:
+    """Rows and columns → the content of a manifest file of this name.
+
+    Raises:
+        ManifestError: another ending than `.parquet` or `.csv`.
+    """
+    ending = path.suffix.lower()
+    if ending == ".csv":
+        return _write_csv
+    if ending == ".parquet":
+        return _write_parquet
+    raise ManifestError(path, f"ends in {path.suffix!r}", "Write to a .parquet or .csv file")
 
 
 def guarded(value: Any) -> str:

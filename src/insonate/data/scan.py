@@ -9,33 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from insonate.data import media
-from insonate.data.manifest import Manifest, Row
+from insonate.data.manifest import Manifest, Row, writer_of
 from insonate.errors import InsonateError, ManifestError
 from insonate.files import inside
-
-MEDIA_ENDINGS = frozenset(
-    [
-        ".dcm",
-        ".dicom",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".webp",
-        ".mp4",
-        ".avi",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".m4v",
-        ".mpg",
-        ".wmv",
-    ]
-)
-"""a file of such a name that is no medium is an error; of another name, it is passed over"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +41,20 @@ def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool =
         directory: searched to any depth; hidden files and folders are passed over, links to places outside
             it are errors.
         out: where to write the manifest (`.parquet` or `.csv`): in `directory` or a folder above it.
-
         decode: also decode the first frame of each medium, some milliseconds a file, so that what is damaged
             behind its header is found now and not in training.
 
     Raises:
-        ManifestError: `directory` is no folder, or holds no medium that can be read.
+        ManifestError: `directory` is no folder or holds no medium that can be read, or `out` will not do.
     """
-    unnamed = sum(row["patient_id"] == row["path"] for row in manifest.rows)
-    if unnamed:
-        note = f"{unnamed} files name no patient, each counts as one: correct patient_id before the split"
-        manifest = replace(manifest, notes=(*manifest.notes, note))
     directory = Path(directory)
     if not directory.is_dir():
         raise ManifestError(directory, "is no folder", "Give the folder that holds the media")
+    if out is not None:
+        _check_place(Path(out), directory)  # before a scan of hours
     rows: list[Row] = []
     errors: list[Unread] = []
-    for name in _names(directory):
+    for name in _names(directory, errors):
         try:
             row = _row(directory, name, decode=decode)
         except InsonateError as error:
@@ -99,13 +72,27 @@ def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool =
             directory, f"holds no readable media{first}", "Give a folder of images, videos or DICOM"
         )
     manifest = Manifest.from_rows(rows, directory)
+    unnamed = sum(row["patient_id"] == row["path"] for row in manifest.rows)
+    if unnamed:
+        note = f"{unnamed} files name no patient, each counts as one: correct patient_id before the split"
+        manifest = replace(manifest, notes=(*manifest.notes, note))
     if out is not None:
         manifest.write(out)
     return ScanResult(manifest=manifest, errors=errors)
 
 
-def _names(directory: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(directory):
+def _check_place(out: Path, directory: Path) -> None:
+    writer_of(out)
+    if not directory.resolve().is_relative_to(out.parent.resolve()):
+        raise ManifestError(out, f"does not lie in {directory} or above it", "Paths start at the manifest")
+
+
+def _names(directory: Path, errors: list[Unread]) -> Iterator[str]:
+    def closed(error: OSError) -> None:
+        path = os.path.relpath(error.filename or directory, directory)
+        errors.append(Unread(path=path, reason=f"cannot be opened ({error.strerror}). Check the folder"))
+
+    for folder, folders, files in os.walk(directory, onerror=closed):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for file in sorted(files):
             if not file.startswith("."):
@@ -114,7 +101,6 @@ def _names(directory: Path) -> Iterator[str]:
 
 def _row(directory: Path, name: str, *, decode: bool) -> Row | None:
     path = directory / name
-    named_so = path.suffix.lower() in MEDIA_ENDINGS
     try:
         name.encode()
         inside(directory, name)
@@ -126,9 +112,7 @@ def _row(directory: Path, name: str, *, decode: bool) -> Row | None:
     if not regular:
         raise ManifestError(name, "is no regular file", "Remove it")
     if not media.is_media(path):
-        if not named_so:
-            return None
-        raise ManifestError(name, "holds no known image, video or DICOM", "Copy it again or remove it")
+        return None
     info = media.probe(path)
     if decode:
         media.read_frames(path, [0])

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNLABELLED = 255
+"""mask level of pixels that give no loss and no score, where a mask has more than two classes"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassTarget:
@@ -28,7 +31,7 @@ class MaskTarget:
     """A mask picture; `column` holds its path relative to the manifest.
 
     `classes` are the names of the grey levels 0, 1, … (0 = background); a two-class mask may hold 0 and any
-    other level.
+    other level. With more classes, pixels of level 255 are unlabelled.
     """
 
     column: str

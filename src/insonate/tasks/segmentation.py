@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from insonate.data.sample import Batch, Meta
 from insonate.data.spacing import Spacing
-from insonate.data.targets import MaskTarget
+from insonate.data.targets import UNLABELLED, MaskTarget
 from insonate.models.backbone import Backbone
 from insonate.models.heads import FpnHead, pyramid_channels
 from insonate.models.trainable import Losses
@@ -30,8 +30,6 @@ from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
 
 VOTERS = 64
 """masks that the trivial answer is made of, evenly spread over those given"""
-UNLABELLED = 255
-"""mask level of pixels that give no loss and no score"""
 MM2_PER_CM2 = 100.0
 NAN = float("nan")
 

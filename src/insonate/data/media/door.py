@@ -25,7 +25,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = frozenset(
     {
         *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
-        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"),
         *(".dcm", ".dicom"),
     }
 )
