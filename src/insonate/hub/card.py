@@ -41,7 +41,9 @@ def model_card(config: Mapping[str, Any], parameters: int) -> str:
     )
     lines = [_front_matter(config), f"# {_text(title)}", ""]
     if synthetic(info):
-        lines += ["> **Synthetic data.** It was trained on a simulated phantom and knows no patients.", ""]
+        only = bool(info["data"].get("synthetic"))
+        what = "a simulated phantom and knows no patients" if only else "a simulated phantom beside real data"
+        lines += [f"> **Synthetic data.** It was trained on {what}.", ""]
     lines += [NOT_CLINICAL, "", "## Model", ""]
     size = config["input"]
     lines += [
