@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insonate.cli import main
+from insonate.cli import main, say
+from insonate.data import Manifest
 from insonate.recipes import plain_yaml
 from insonate.recipes.load import load_recipe, resolved, shipped
 
@@ -138,6 +140,22 @@ def picture_folder(folder, patients=8):
     return folder / "manifest.csv"
 
 
+def test_a_small_phantom_fills_every_split(tmp_path, monkeypatch, capsys):
+    arguments = ["--kind", "fetal", "--patients", "5", "--images-per-patient", "1", "--size", "32"]
+    assert in_process(monkeypatch, tmp_path, "data", "phantom", "phantom", *arguments) == 0
+    assert set(Manifest.read(tmp_path / "phantom/manifest.parquet").column("split")) == {
+        "train",
+        "val",
+        "test",
+    }
+    assert "5 items" in capsys.readouterr().out
+
+
+def test_a_stranger_s_class_name_moves_no_cursor(capsys):
+    say("dice_\x1b[2J\u202e 0.9\nnext")
+    assert capsys.readouterr().out == "dice_\\u001b[2J\\u202e 0.9\nnext\n"
+
+
 def test_split_puts_each_patient_in_one_split(tmp_path):
     manifest = picture_folder(tmp_path / "data")
     done = insonate("data", "split", manifest)
@@ -222,6 +240,41 @@ def test_an_interrupted_training_exits_with_0_and_keeps_a_checkpoint(tmp_path, m
     assert "the same command goes on" in capsys.readouterr().err
     assert list((tmp_path / "run/checkpoints").glob("step-*"))
     assert not (tmp_path / "run/model").exists()
+
+
+def test_the_learning_curve_is_reported_where_the_model_lies_in_its_run(tmp_path, monkeypatch, capsys):
+    manifest = picture_folder(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(TRAIN)
+    assert in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "optim.log_every=1", "--out", "run") == 0
+    manifest.write_text(manifest.read_text().replace(",train,", ",test,"))
+    (tmp_path / "run/model").rename(tmp_path / "moved")
+    for model, shown in {"run/model": True, "moved": False}.items():
+        if shown:
+            shutil.copytree(tmp_path / "moved", tmp_path / model)
+        arguments = ["evaluate", model, "data/manifest.csv", "--out", "found"]
+        assert in_process(monkeypatch, tmp_path, *arguments) == 0, capsys.readouterr().err
+        report = (tmp_path / "found/report.html").read_text("utf-8")
+        assert ("Training loss over steps" in report) == shown
+
+
+def test_known_data_sets_are_listed_with_what_they_are(capsys, tmp_path, monkeypatch):
+    assert in_process(monkeypatch, tmp_path, "data", "datasets") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 6
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_one_process_does_with_twice_the_batch(tmp_path):
+    picture_folder(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(TRAIN)
+    alone = insonate("train", "tiny.yaml", "--out", "one", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "insonate", "train", "tiny.yaml", "optim.devices=2", "data.batch=2", "--out", "two"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"] == pytest.approx(json.loads(alone.stdout)["metrics"], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from insonate.errors import InsonateError, nearest, one_line
+from insonate.errors import InsonateError, escaped, nearest, one_line
 
 
 class _Group(TyperGroup):
@@ -137,7 +137,6 @@ def data_phantom(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Make synthetic labelled ultrasound with a manifest, split by patient."""
-    from insonate.data import split_by_patient
     from insonate.phantom import generate
 
     kinds = tuple(part.strip() for part in formats.split(","))
@@ -150,9 +149,7 @@ def data_phantom(
         size=size,
         formats=kinds,
     )
-    path = out / "manifest.parquet"
-    split_by_patient(manifest, seed=seed).write(path)
-    say(f"{path}: {len(manifest)} items")
+    say(f"{out / 'manifest.parquet'}: {len(manifest)} items")
 
 
 @data_app.command("datasets", epilog="Example: insonate data datasets hc18_landmarks downloads/hc18 --out HC")
@@ -249,7 +246,12 @@ def evaluate(
 
     trained_on = None if train_manifest is None else Manifest.read(train_manifest)
     evaluation = evaluate_model(
-        load(model), Manifest.read(manifest), split=split, out=out, train_manifest=trained_on
+        load(model),
+        Manifest.read(manifest),
+        split=split,
+        out=out,
+        train_manifest=trained_on,
+        run_dir=run_of(model),
     )
     if as_json:
         say(json.dumps(plain({name: found.to_dict() for name, found in evaluation.metrics.items()})))
@@ -300,10 +302,19 @@ def models(as_json: AsJson = False) -> None:
                 say(f"  {'':<16} options: {', '.join(options)}")
 
 
+def run_of(model: str) -> Path | None:
+    """The run folder that a model folder lies in; None for any other model."""
+    parent = Path(model).resolve().parent
+    return parent if Path(model).is_dir() and (parent / "metrics.jsonl").is_file() else None
+
+
 def say(text: object) -> None:
-    """A result line on stdout; a reader that went away (`| head`) ends the command quietly."""
+    """Result lines on stdout, control characters as codes: a class name may be a stranger's.
+
+    A reader that went away (`| head`) ends the command quietly.
+    """
     try:
-        print(text, flush=True)
+        print("\n".join(map(escaped, str(text).split("\n"))), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit from None

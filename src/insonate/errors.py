@@ -56,13 +56,16 @@ class RunError(InsonateError):
     """A run folder or a training run that cannot go on."""
 
 
+def escaped(text: str) -> str:
+    """`text` with what would move a cursor, hide or reorder text shown as codes; line ends are blanks."""
+    return "".join(
+        c if unicodedata.category(c)[0] != "C" else " " if c in "\n\r\t" else f"\\u{ord(c):04x}" for c in text
+    )
+
+
 def one_line(text: object) -> str:
     """`text` as one printable line: control and bidirectional characters escaped, cut at 600 characters."""
-    cleaned = "".join(
-        c if unicodedata.category(c)[0] != "C" else " " if c in "\n\r\t" else f"\\u{ord(c):04x}"
-        for c in str(text)
-    )
-    cleaned = " ".join(cleaned.split()).rstrip(".")
+    cleaned = " ".join(escaped(str(text)).split()).rstrip(".")
     return cleaned if len(cleaned) <= MAX_LENGTH else cleaned[: MAX_LENGTH - 1] + "…"
 
 

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +20,7 @@ import jinja2
 from PIL import Image
 
 import insonate
+from insonate.errors import escaped
 from insonate.evaluate.statistics import Interval
 
 STYLE = """
@@ -151,16 +151,7 @@ def number(value: float) -> str:
 
 def visible(value: Any) -> Any:
     """A value for the page: characters that would hide or reorder text are shown as codes."""
-    if not isinstance(value, str) or isinstance(value, _Trusted) or value.isprintable():
-        return value
-    return "".join(
-        c
-        if c.isprintable() or unicodedata.category(c)[0] not in "C"
-        else " "
-        if c in "\n\r\t"
-        else f"\\u{ord(c):04x}"
-        for c in value
-    )
+    return value if not isinstance(value, str) or isinstance(value, _Trusted) else escaped(value)
 
 
 class _Trusted(str):
