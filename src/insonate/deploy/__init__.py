@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from insonate.deploy.predict import FileResult, exit_code, predict_media
+    from insonate.deploy.predict import FileResult, predict_media
 
-__all__ = ["FileResult", "exit_code", "predict_media"]
+__all__ = ["FileResult", "predict_media"]
 
 
 def __getattr__(name: str) -> Any:

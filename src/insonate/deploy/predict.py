@@ -55,11 +55,6 @@ def predict_media(
             yield FileResult(media=path, error=str(error))
 
 
-def exit_code(results: Iterable[FileResult]) -> int:
-    """0 where every file was predicted, else 2."""
-    return 2 if any(result.error is not None for result in results) else 0
-
-
 def _predict_file(path: Path, model: Model, out: Path, *, tta: bool) -> FileResult:
     predictions: list[Prediction] = []
     surest: tuple[float, np.ndarray, Prediction] | None = None
