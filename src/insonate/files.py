@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -114,20 +114,44 @@ def atomic_write(path: Path | str, content: Content) -> Path:
         InsonateError: the disk is full, or the place cannot be written; what was there before is unharmed.
     """
     path = Path(path)
-    with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
-        with contextlib.suppress(FileNotFoundError):
-            disk.unlink(temporary)
-        try:
-            _fill(temporary, content)
-            disk.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                disk.unlink(temporary)
-            raise
-        disk.fsync_dir(path.parent)
+    atomic_write_all({path: content})
     return path
+
+
+def atomic_write_all(contents: Mapping[Path, Content]) -> None:
+    """Put several files in place: all are written before the first is renamed: a full disk changes none.
+
+    Args:
+        contents: path → content, as for `atomic_write`, in the order of renaming. A fault amid the renames
+            leaves the first files new and the rest old: put that last by which a reader can tell.
+
+    Raises:
+        InsonateError: as `atomic_write`; it names the file.
+    """
+    temporaries: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with told(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+                _remove(temporary, passed_over=FileNotFoundError)
+                temporaries[path] = temporary
+                _fill(temporary, content)
+        for path, temporary in temporaries.items():
+            with told(path):
+                disk.replace(temporary, path)
+    except BaseException:
+        for temporary in temporaries.values():
+            _remove(temporary, passed_over=OSError)
+        raise
+    for path in {path.parent: path for path in temporaries}.values():
+        with told(path):
+            disk.fsync_dir(path.parent)
+
+
+def _remove(path: Path, *, passed_over: type[OSError]) -> None:
+    with contextlib.suppress(passed_over):
+        disk.unlink(path)
 
 
 def _fill(path: Path, content: Content) -> None:
