@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from insonate.data.sample import Batch, Sample
 from insonate.data.sampler import EpochSampler, ItemKey
-from insonate.errors import InsonateError
+from insonate.errors import InsonateError, RunError
 
 
 class ItemDataset(Protocol):
@@ -77,12 +77,14 @@ class Loader:
 
         Raises:
             InsonateError: an item cannot be read; it names the file.
+            RunError: a worker was killed.
         """
         self.sampler.current_epoch, self.sampler.start_step = epoch, start_step
-        with _quiet():
+        with _quiet(), worker_death_told():
             batches = iter(self._torch)
         for step in range(start_step, len(self)):
-            batch = next(batches)
+            with worker_death_told():
+                batch = next(batches)
             if isinstance(batch, InsonateError):
                 try:
                     raise batch
@@ -137,6 +139,26 @@ def _as_is(batch: Any) -> Any:
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([t.as_subclass(Tensor) for t in tensors])
+
+
+@contextlib.contextmanager
+def worker_death_told() -> Iterator[None]:
+    """Turn torch's report of a killed worker, which may come at any time, into one clear line.
+
+    Raises:
+        RunError: a worker was killed in the block.
+        RuntimeError: any other of the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            "data.workers",
+            f"a process that reads ahead was killed, probably because memory ran out ({error})",
+            "Lower data.workers or data.batch; the same command goes on from the last checkpoint",
+        ) from None
 
 
 @contextlib.contextmanager
