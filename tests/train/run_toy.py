@@ -27,9 +27,30 @@ def run_told(folder: Path, batches: Connection | None = None) -> None:
     fit(ToyTask(), loader, TOLD, folder)
 
 
-def run_rank(folder: Path, rank: int, port: int, settings: Settings, stop: tuple[int, int] | None) -> None:
+STARTERS = {
+    "fabric": {"LOCAL_RANK": "{rank}", "NODE_RANK": "0"},
+    "torchrun": {
+        "TORCHELASTIC_RUN_ID": "1", "RANK": "{rank}", "LOCAL_RANK": "{rank}", "GROUP_RANK": "0",
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+    },
+    "slurm": {
+        "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1", "SLURM_PROCID": "{rank}", "SLURM_LOCALID": "{rank}", "SLURM_NODEID": "0",
+    },
+    "slurm, two nodes": {
+        "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NNODES": "2", "SLURM_PROCID": "{rank}", "SLURM_LOCALID": "0", "SLURM_NODEID": "{rank}",
+    },
+}  # fmt: skip
+"""environment of a rank by who started it"""
+
+
+def run_rank(
+    folder: Path, rank: int, port: int, settings: Settings, stop: tuple[int, int] | None, starter: str
+) -> None:
     """One of two ranks; rank 0 gets a signal at the (epoch, step) `stop`."""
-    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update({name: value.format(rank=rank) for name, value in STARTERS[starter].items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     loader = ToyLoader(batch=4)
 
     def ask(epoch: int, step: int) -> None:
@@ -43,14 +64,16 @@ def run_rank(folder: Path, rank: int, port: int, settings: Settings, stop: tuple
 
 
 def two_ranks(
-    context: ForkServerContext, folder: Path, settings: Settings, stop: tuple[int, int] | None = None
-) -> None:
+    context: ForkServerContext, folder: Path, settings: Settings, stop: tuple[int, int] | None = None,
+    starter: str = "fabric",
+) -> None:  # fmt: skip
     """Run both ranks to their end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ranks: list[BaseProcess] = [
-        context.Process(target=run_rank, args=(folder, rank, port, settings, stop)) for rank in (0, 1)
+        context.Process(target=run_rank, args=(folder, rank, port, settings, stop, starter))
+        for rank in (0, 1)
     ]
     deadline = time.monotonic() + 120
     for rank in ranks:

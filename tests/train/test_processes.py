@@ -11,9 +11,11 @@ import torch
 from run_toy import run_told, two_ranks
 from toys import ToyLoader, ToyTask
 
+from insonate.errors import RunError
 from insonate.train.checkpoint import read_checkpoint
 from insonate.train.fit import fit
 from insonate.train.log import read_rows
+from insonate.train.processes import check_started
 from insonate.train.settings import Settings
 
 KILLS = 20
@@ -79,6 +81,55 @@ def test_two_ranks_learn_as_one_with_twice_the_batch(tmp_path, forked, one_proce
     assert losses(tmp_path) == [(step, pytest.approx(loss, rel=1e-4)) for step, loss in losses(one_process)]
     for name, tensor in end_of(one_process, 6).items():
         torch.testing.assert_close(end_of(tmp_path, 6)[name], tensor, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("starter", "change"),
+    [
+        ("torchrun", {"devices": 2}),
+        ("slurm", {"devices": 2}),
+        ("slurm, two nodes", {"devices": 1, "nodes": 2}),
+        ("slurm, two nodes", {"devices": 1, "nodes": 2, "strategy": "fsdp2"}),
+    ],
+)
+def test_ranks_that_another_program_started_find_each_other(tmp_path, forked, one_process, starter, change):
+    two_ranks(forked, tmp_path, PLAIN.model_copy(update=change), starter=starter)
+    assert losses(tmp_path) == [(step, pytest.approx(loss, rel=1e-4)) for step, loss in losses(one_process)]
+
+
+@pytest.mark.parametrize(
+    ("environment", "change", "words"),
+    [
+        (
+            {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"},
+            {},
+            "LOCAL_WORLD_SIZE is 2",
+        ),
+        (
+            {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4"},
+            {"devices": 2},
+            "are 2 and 1, but WORLD_SIZE is 4",
+        ),
+        ({"SLURM_NTASKS": "1"}, {"devices": 2}, "SLURM_NTASKS is 1"),
+        ({"SLURM_NTASKS": "2"}, {"devices": 2}, "SLURM_NTASKS_PER_NODE is not set"),
+        ({"SLURM_NTASKS": "2"}, {}, "SLURM_NTASKS is 2"),
+        ({}, {"nodes": 2}, "NODE_RANK is not set"),
+    ],
+)
+def test_other_processes_than_the_settings_say_are_one_clear_line(monkeypatch, environment, change, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=words) as caught:
+        check_started(PLAIN.model_copy(update=change))
+    assert "srun --ntasks-per-node" in str(caught.value)
+
+
+def test_one_task_of_slurm_is_no_distributed_run(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    check_started(PLAIN)
+    monkeypatch.setenv("SLURM_NTASKS", "2")  # a shell on a node: Fabric starts the processes itself
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    check_started(PLAIN.model_copy(update={"devices": 2}))
 
 
 def test_sharded_run_is_interrupted_and_resumed_as_one_process(tmp_path, forked, one_process):

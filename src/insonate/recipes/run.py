@@ -90,9 +90,12 @@ def stored(run_dir: Path) -> dict[str, Any] | None:
         RecipeError: the stored recipe is damaged.
     """
     path = run_dir / RECIPE
-    if path.is_file():
+    strange = run_dir.exists() and (
+        not run_dir.is_dir() or any(not _unfinished(one) for one in run_dir.iterdir())
+    )
+    if path.is_file():  # looked for last: another rank may put it there just now
         return plain_yaml.parse(plain_yaml.read_text(path), path)
-    if run_dir.exists() and (not run_dir.is_dir() or any(not _unfinished(one) for one in run_dir.iterdir())):
+    if strange:
         raise RunError(run_dir, "is not empty and holds no run", "Choose a new folder")
     return None
 

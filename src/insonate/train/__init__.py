@@ -6,6 +6,7 @@
 - schedules: learning rate and weight decay of a step
 - checkpoint: folders `step-XXXXXXXX`, whole or absent; `load_weights`
 - log: metrics.jsonl, TensorBoard, progress on standard error
+- processes: who started this one: torchrun, SLURM or Fabric
 - signals: SIGTERM and SIGINT as a flag
 
 Imports models, weights, data and below; the only package that imports lightning_fabric. `import

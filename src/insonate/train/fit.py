@@ -26,6 +26,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from insonate import files
+from insonate.data.loader import worker_death_told
 from insonate.data.sample import Batch
 from insonate.errors import InsonateError, RunError, nearest
 from insonate.models.trainable import Losses, Trainable
@@ -39,6 +40,7 @@ from insonate.train.checkpoint import (
 )
 from insonate.train.log import Log
 from insonate.train.optim import build_optimizer, inner_layers, set_rates
+from insonate.train.processes import check_started
 from insonate.train.schedules import Schedule
 from insonate.train.settings import Settings
 from insonate.train.signals import StopFlag
@@ -95,9 +97,9 @@ def fit(
     run_dir: Path,
     *,
     evaluate: Evaluate | None = None,
+    notes: Sequence[str] = (),
 ) -> FitResult:
     """Train until `settings.epochs` are done, from the newest whole checkpoint in `run_dir` if there is one.
-    notes: Sequence[str] = (),
 
     Args:
         trainable: an nn.Module; trained in place (with "fsdp2" it stays sharded afterwards: load
@@ -106,9 +108,9 @@ def fit(
         settings: length, rates, precision, devices.
         run_dir: metrics.jsonl, tensorboard/, checkpoints/step-XXXXXXXX/, run.lock.
         evaluate: called on all ranks after each epoch; its values choose the best checkpoint.
+        notes: lines about the data that the log shows first.
 
     Returns:
-        notes: lines about the data that the log shows first.
         The result; `interrupted` after SIGTERM or SIGINT, when all is saved.
 
     Raises:
@@ -123,9 +125,10 @@ def fit(
     fabric = launch(settings, trainable)
     with _only_run(fabric, run_dir), StopFlag() as stop:
         run = _Run(fabric, trainable, loader, settings, run_dir, evaluate=evaluate, stop=stop)
-        try:
-            return run.train()
         run.notes = [*notes, *run.notes]
+        try:
+            with worker_death_told():  # torch may raise it anywhere, from a signal handler
+                return run.train()
         except torch.OutOfMemoryError as error:
             raise RunError(
                 run_dir,
@@ -135,13 +138,17 @@ def fit(
 
 
 def launch(settings: Settings, trainable: Trainable) -> Fabric:
-    """Fabric with its processes started (they run the same script from its beginning).
+    """Fabric with its processes: those that torchrun or SLURM started, else it starts them itself.
+
+    Each runs the same script from its beginning.
 
     Raises:
-        RunError: fp16 without a GPU.
+        RunError: fp16 without a GPU, or other processes were started than the settings say.
     """
+    check_started(settings)
     fabric = Fabric(
         devices=settings.devices,
+        num_nodes=settings.nodes,
         strategy=_strategy(settings, trainable),
         precision=_precision(settings.precision),
     )
@@ -161,6 +168,7 @@ def _precision(asked: str) -> Any:
 
 
 def _strategy(settings: Settings, trainable: Trainable) -> Strategy | str:
+    world = settings.devices * settings.nodes
     if settings.strategy == "fsdp2":
 
         def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
@@ -169,8 +177,8 @@ def _strategy(settings: Settings, trainable: Trainable) -> Strategy | str:
             fully_shard(module, mesh=mesh["data_parallel"])
             return module
 
-        return ModelParallelStrategy(shard, data_parallel_size=settings.devices, tensor_parallel_size=1)
-    if settings.strategy == "ddp" or settings.devices > 1:
+        return ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1)
+    if settings.strategy == "ddp" or world > 1:
         # a task need not use all of its backbone: a dense one leaves out the final norm
         return DDPStrategy(find_unused_parameters=True)
     return "auto"
@@ -422,21 +430,13 @@ class _Run:
 
         Raises:
             InsonateError: it failed.
+            RunError: a weight is not finite, which no resume could mend.
         """
         snapshot = Snapshot(
             model_tensors(self.trainable),
             optimizer_tensors(self.trainable, self.inner_optimizer),
             self._state(),
         )
-        failure: InsonateError | None = None
-        if self.fabric.is_global_zero:
-            RunError: a weight is not finite, which no resume could mend.
-            try:
-                self.log.flush()
-                self.checkpoints.save(snapshot)
-            except InsonateError as error:
-                failure = error
-        failure = self.fabric.broadcast(failure)
         for name, tensor in snapshot.model.items():  # equal on all ranks, so all raise
             if not bool(tensor.isfinite().all()):
                 raise RunError(
@@ -444,6 +444,14 @@ class _Run:
                     f"{name} is not finite, although the losses were",
                     "Lower optim.lr or set optim.clip, in a new run folder",
                 )
+        failure: InsonateError | None = None
+        if self.fabric.is_global_zero:
+            try:
+                self.log.flush()
+                self.checkpoints.save(snapshot)
+            except InsonateError as error:
+                failure = error
+        failure = self.fabric.broadcast(failure)
         if failure is None:
             self.failed_saves = 0
             return True
@@ -495,13 +503,13 @@ def _of_rank(loader: StepLoader, fabric: Fabric) -> StepLoader:
     return loader
 
 
-def _memory_mb(device: torch.device) -> float:
-    """Highest memory use so far, of the GPU or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 def _may_fuse(precision: object) -> bool:
     """Fabric unscales fp16 gradients before clipping, which the fused optimiser does not allow."""
     return getattr(precision, "precision", None) != "16-mixed"
 
 
+def _memory_mb(device: torch.device) -> float:
+    """Highest memory use so far, of the GPU or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -43,7 +43,9 @@ class Settings(Options):
     compile: bool = False
     """compile the backbone's blocks"""
     devices: int = Field(default=1, ge=1)
-    """processes, each with one device"""
+    """processes on each machine, each with one device"""
+    nodes: int = Field(default=1, ge=1)
+    """machines; they share the run folder, and torchrun or SLURM's srun starts `devices` processes on each"""
     strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
     """"auto": plain on one device, "ddp" on several; "fsdp2" splits parameters too"""
     seed: int = 0
