@@ -25,7 +25,7 @@ from insonate.evaluate.statistics import (
     bootstrap_pooled,
     paired_difference,
 )  # fmt: skip
-from insonate.files import atomic_write
+from insonate.files import atomic_write_all
 from insonate.hub import Model, to_json
 from insonate.tasks.base import Prediction, Task
 
@@ -77,8 +77,8 @@ def evaluate_model(
     sections = evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
     title = f"{evaluation.kind} of {evaluation.task} on {split}"
     out = Path(out)
-    atomic_write(out / "report.html", render_report(title, sections, synthetic=evaluation.synthetic))
-    atomic_write(out / "evaluation.json", to_json(evaluation.to_dict()))
+    report = render_report(title, sections, synthetic=evaluation.synthetic)
+    atomic_write_all({out / "report.html": report, out / "evaluation.json": to_json(evaluation.to_dict())})
     return evaluation
 
 
