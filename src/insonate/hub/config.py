@@ -69,6 +69,8 @@ class ModelConfig(Options):
     task: dict[str, Any] | None
     """registry name and options; null = an encoder without a task"""
     input: InputConfig
+    weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """of `model.safetensors`: tells a folder whose saving broke off between the two; empty is not checked"""
     info: dict[str, Any] = Field(default_factory=dict)
     """where it comes from: recipe, data, metrics, license"""
 

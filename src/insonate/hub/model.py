@@ -7,6 +7,7 @@ Shapes: T frames, C channels, H W pixels, B items, N patches, D channels of a to
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from insonate import weights
 from insonate.data import prepare
 from insonate.data.sample import Batch, Matrix, Meta
 from insonate.errors import ModelError, RecipeError, WeightsError
-from insonate.files import atomic_write
+from insonate.files import Content, atomic_write_all
 from insonate.hub.card import model_card
 from insonate.hub.config import (
     CARD,
@@ -141,7 +142,10 @@ class Model:
         return self.task.draw(Image.fromarray(image).convert("RGB"), prediction)
 
     def save_pretrained(self, folder: Path | str) -> Path:
-        """Write the model folder; files of an earlier save are replaced one by one, the config last.
+        """Write the model folder; files of an earlier save are replaced, the config last.
+
+        All four are written before the first is replaced. If a fault or a kill falls between the replacing of
+        the weights and of the config, loading refuses the folder until it is saved again.
 
         Returns:
             The folder.
@@ -152,11 +156,16 @@ class Model:
         state = {
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in whole.state_dict().items()
         }
+        stored = save(state, metadata={"format": "pt"})
         config = self.config().model_dump(mode="json")
-        atomic_write(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
-        atomic_write(folder / PREPROCESSOR, to_json(self.input.preprocessor()))
-        atomic_write(folder / CARD, model_card(config, _numbers(whole.parameters())))
-        atomic_write(folder / CONFIG, to_json(config))
+        config["weights_sha256"] = hashlib.sha256(stored).hexdigest()
+        files: dict[str, Content] = {
+            WEIGHTS: stored,
+            PREPROCESSOR: to_json(self.input.preprocessor()),
+            CARD: model_card(config, _numbers(whole.parameters())),
+            CONFIG: to_json(config),
+        }
+        atomic_write_all({folder / name: content for name, content in files.items()})
         return folder
 
     def config(self) -> ModelConfig:
@@ -200,7 +209,8 @@ class Model:
         """A model from its folder or hub id.
 
         Raises:
-            ModelError: there is no such folder or id, or its config is damaged or of unknown parts.
+            ModelError: there is no such folder or id, its config is damaged or of unknown parts, or the
+                weights are not those that the config was saved with.
         """
         folder = find(source)
         config = read_config(folder)
@@ -214,6 +224,7 @@ class Model:
         whole = model._whole()
         _check_safetensors(path)
         weights.load_into(whole, weights.read(path), path)
+        _check_same_save(path, config)
         whole.eval()
         return model.to(device)
 
@@ -285,6 +296,18 @@ def _check_safetensors(path: Path) -> None:
         start = file.read(9)
     if start[8:] != b"{":
         raise WeightsError(path, "is no safetensors file", MEND)
+
+
+def _check_same_save(path: Path, config: ModelConfig) -> None:
+    """Refuse weights beside the config of another save: they fit, but classes and scores are the other's.
+
+    Raises:
+        ModelError: the weights have another hash than the config says.
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if config.weights_sha256 not in {"", found}:
+        raise ModelError(path, f"is not the file that {CONFIG} was saved with", MEND)
 
 
 def _check_table(config: ModelConfig, where: Path) -> None:
