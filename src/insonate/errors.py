@@ -26,7 +26,7 @@ class InsonateError(Exception):
         super().__init__(self.where, self.what, self.mend)
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.mend}."
+        return f"{self.where}: {self.what}. {self.mend}{'' if self.mend.endswith('?') else '.'}"
 
     def __reduce__(self) -> tuple[type[InsonateError], tuple[str, str, str]]:
         return type(self), (self.where, self.what, self.mend)
