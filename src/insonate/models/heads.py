@@ -14,8 +14,8 @@ from torch.nn import functional
 from insonate.models.backbone import Backbone, Tokens
 
 FINAL_STD, FIRST_TAU = 0.036, 1.0
-"""start of the last convolution and of the sharpness: ViTPose's 0.001 with 1 starts from a flat map; 0.01 with
-10 starts as well but learns less steadily at rates of 5e-4 and above"""
+"""start of the last convolution and of the sharpness: ViTPose's 0.001 with 1 starts from a flat map; 0.01
+with 10 starts as well but learns less steadily at rates of 5e-4 and above"""
 
 
 class LinearHead(nn.Module):
