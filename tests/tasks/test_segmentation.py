@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from insonate.data import InputFormat, Loader, Manifest, ManifestDataset
 from insonate.tasks import build_task
 from insonate.tasks.base import Outputs
 from insonate.tasks.segmentation import dice, hd95
@@ -109,3 +110,16 @@ def test_outlines_are_drawn():
     drawn = np.asarray(task.draw(Image.new("L", (96, 64)), found, truth))
     assert (drawn == (0, 220, 120)).all(axis=-1).sum() > 20
     assert (drawn == (255, 140, 0)).all(axis=-1).sum() > 40
+
+
+def test_predictions_are_scored_against_the_label_itself_not_against_its_small_copy(tmp_path):
+    rows, columns = np.mgrid[:61, :83]
+    label = ((rows // 3 + columns // 5) % 2).astype(np.uint8)  # finer than the model's input
+    Image.fromarray(label * 90).save(tmp_path / "a.png")
+    Image.fromarray(label).save(tmp_path / "mask.png")
+    manifest = Manifest.from_rows([{"path": "a.png", "mask_path": "mask.png"}], tmp_path)
+    task = head_mask()
+    dataset = ManifestDataset(manifest, InputFormat(height=32, width=32), task.target())
+    (given,) = Loader(dataset, 1, shuffle=False, drop_last=False).epoch(0)
+    (truth,) = task.truth(given)
+    assert np.array_equal(truth.value, label)

@@ -113,6 +113,8 @@ class ManifestDataset(Dataset[Sample]):
         elif isinstance(target, MaskTarget):
             mask = self._mask(row, target, sample["meta"].original_hw)
             sample["mask"] = tv_tensors.Mask(resample_mask(mask, geometry, self.fmt))
+            if self.augment is None:
+                sample["original_mask"] = mask
         elif isinstance(target, PointsTarget):
             points = geometry.points(label)  # K 2
             if geometry.mirrored:

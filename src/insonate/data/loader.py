@@ -105,6 +105,8 @@ def collate(samples: Sequence[Sample], step_seed: int = 0) -> Batch:
     first = samples[0]
     if "mask" in first:
         batch["mask"] = _stack([s["mask"] for s in samples]).long()  # B H W
+    if "original_mask" in first:
+        batch["original_mask"] = [s["original_mask"] for s in samples]
     if "points" in first:
         batch["points_xy"] = _stack([s["points"] for s in samples]).float()  # B K 2
         batch["visible"] = _stack([s["visible"] for s in samples])  # B K

@@ -56,6 +56,8 @@ class Sample(TypedDict):
     item_seed: int
     """64-bit, a pure function of (run seed, epoch, item): what is random about this item draws from it"""
     mask: NotRequired[tv_tensors.Mask]  # H W, class index
+    original_mask: NotRequired[np.ndarray]
+    """uint8, on the grid of the original, where nothing is augmented: what predictions are scored against"""
     points: NotRequired[tv_tensors.KeyPoints]  # K 2, model-input pixels
     visible: NotRequired[Tensor]  # K, bool: False without a label, or where training moved it out
     label: NotRequired[int]
@@ -72,6 +74,7 @@ class Batch(TypedDict):
     step_seed: int
     """64-bit, a pure function of (run seed, epoch, step), equal on all ranks"""
     mask: NotRequired[Tensor]  # B H W, int64
+    original_mask: NotRequired[list[np.ndarray]]  # B masks, each of its original's size
     points_xy: NotRequired[Tensor]  # B K 2, model-input pixels
     visible: NotRequired[Tensor]  # B K, bool
     label: NotRequired[Tensor]  # B, int64

@@ -102,11 +102,14 @@ class Segmentation(Task):
         ]
 
     def truth(self, batch: Batch) -> list[Prediction]:
-        """Masks on the grid of the original, nearest pixel of the model-input mask."""
-        masks = batch["mask"].float()[:, None]  # B 1 H W
+        """The labels as they are in the original; from the model-input mask where there is no other."""
+        originals = batch.get("original_mask")
+        if originals is None:
+            masks = batch["mask"].float()[:, None]  # B 1 H W
+            pairs = zip(masks, batch["meta"], strict=True)
+            originals = [_on_original(mask, meta, "nearest")[0].round() for mask, meta in pairs]
         return [
-            self._prediction(_on_original(mask, meta, "nearest")[0].round(), 1.0, meta)
-            for mask, meta in zip(masks, batch["meta"], strict=True)
+            self._prediction(mask, 1.0, meta) for mask, meta in zip(originals, batch["meta"], strict=True)
         ]
 
     def score(self, prediction: Prediction, truth: Prediction) -> dict[str, float]:
