@@ -27,7 +27,7 @@ class Settings(Options):
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
     """part of all steps over which "wsd" decays"""
     stretch: float = Field(default=1.0, gt=0)
-    """the schedules are laid out for this many times the steps of the run: above 1, the run ends before their end"""
+    """schedules are laid out for this many times the steps: above 1, the run ends before they do"""
     weight_decay: float | tuple[float, float] = 0.05
     """constant, or [first, last] of half a cosine"""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
