@@ -32,7 +32,7 @@ class Size:
     labelled_fraction: float
 
 
-FULL = Size(patients=400, images_per_patient=2, pretrain_epochs=24, adapt_epochs=60, labelled_fraction=0.25)
+FULL = Size(patients=400, images_per_patient=2, pretrain_epochs=24, adapt_epochs=45, labelled_fraction=0.25)
 QUICK = Size(patients=48, images_per_patient=2, pretrain_epochs=3, adapt_epochs=4, labelled_fraction=1.0)
 
 
