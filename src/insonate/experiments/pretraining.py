@@ -235,7 +235,8 @@ def sections(study: Study, arms: Sequence[Arm], out: Path) -> list[Section]:
                 Text(
                     "I-JEPA on unlabelled frames of the training patients, then the same heads, labels, "
                     "steps and rates from pretrained and from random weights. Brackets: 95 % bootstrap "
-                    f"interval by patient. Patients in the test split: {shown}."
+                    "interval by patient; they do not cover chance in training: one seed an arm. "
+                    f"Patients in the test split: {shown}."
                 ),
                 Table(
                     columns=["arm", "score", "value", "trivial answer", "gain by pretraining"],
