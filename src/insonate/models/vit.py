@@ -117,7 +117,9 @@ class VisionTransformer(MaskedBackbone):
             self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], width))
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
         else:
-            table = sincos_2d(self.grid, width).clone()[None]
+            table = (
+                sincos_2d(self.grid, width).clone()[None].to(self.norm.weight.device)
+            )  # "meta" while counting
             self.register_buffer("pos_embed", table, persistent=False)
         init_transformer(self, self.blocks, depth_scaled=options.depth_scaled_init)
 
