@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -22,6 +23,16 @@ from insonate.models.backbone import Backbone
 from insonate.models.registry import Registry
 from insonate.models.trainable import Losses
 from insonate.options import Options
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("class names must differ")
+    return names
+
+
+ClassNames = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+"""names of classes, each once"""
 
 
 class TaskConfig(Options):

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MetricCollection
@@ -21,7 +21,7 @@ from insonate.data.targets import ClassTarget
 from insonate.models.backbone import Backbone
 from insonate.models.heads import POOLED_HEADS
 from insonate.models.trainable import Losses
-from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
+from insonate.tasks.base import TASKS, ClassNames, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.drawing import PREDICTED, TRUE, draw_bars, write_lines
 from insonate.tasks.scores import F1, Accuracy, Auroc
 from insonate.tasks.weighted import item_weights, over_views, weighted_mean, with_mirrored
@@ -34,19 +34,12 @@ class ClassificationConfig(TaskConfig):
     """Options of `classification`."""
 
     name: Literal["classification"] = "classification"
-    classes: tuple[str, ...] = Field(min_length=2)
+    classes: ClassNames = Field(min_length=2)
     """class names, as they stand in the manifest column"""
     head: Literal["linear", "attentive"] = "linear"
     """mean of the tokens, or one learned query over them"""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """part of the target that is spread over all classes"""
-
-    @field_validator("classes")
-    @classmethod
-    def _different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) < len(classes):
-            raise ValueError("class names must differ")
-        return classes
 
 
 @TASKS.register("classification", config=ClassificationConfig)

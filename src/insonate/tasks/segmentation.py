@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -24,7 +24,7 @@ from insonate.data.targets import UNLABELLED, MaskTarget
 from insonate.models.backbone import Backbone
 from insonate.models.heads import FpnHead, pyramid_channels
 from insonate.models.trainable import Losses
-from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
+from insonate.tasks.base import TASKS, ClassNames, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.drawing import CLASS_COLOURS, TRUE, draw_outline, write_lines
 from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
 
@@ -38,7 +38,7 @@ class SegmentationConfig(TaskConfig):
     """Options of `segmentation`."""
 
     name: Literal["segmentation"] = "segmentation"
-    classes: tuple[str, ...] = Field(min_length=2, max_length=UNLABELLED)
+    classes: ClassNames = Field(min_length=2, max_length=UNLABELLED)
     """names of the grey levels 0, 1, …; the first is the background"""
     width: int = Field(default=128, gt=0, multiple_of=32)
     """channels of the head"""
@@ -46,13 +46,6 @@ class SegmentationConfig(TaskConfig):
     """of the soft Dice term beside the cross-entropy"""
     hausdorff: bool = False
     """also score the 95th percentile of the surface distance (slow on large pictures)"""
-
-    @field_validator("classes")
-    @classmethod
-    def _different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) < len(classes):
-            raise ValueError("class names must differ")
-        return classes
 
 
 @TASKS.register("segmentation", config=SegmentationConfig)

@@ -116,7 +116,6 @@ def unpack(archive: Path, members: Iterable[str], folder: Path) -> None:
         zipfile.BadZipFile,
         KeyError,
         RuntimeError,
-        NotImplementedError,
         zlib.error,
         EOFError,
         OSError,
