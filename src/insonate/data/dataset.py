@@ -33,9 +33,15 @@ from insonate.data.transforms import (
 )
 from insonate.errors import ManifestError, nearest
 
+ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp")
+"""stills by their name; whatever else does not tell its number of frames is looked at"""
+
 
 class ManifestDataset(Dataset[Sample]):
     """Items of a manifest; rows whose label is missing are left out and counted in `left_out`.
+
+    A row that does not tell its number of frames (column `frames`) is asked for it in the header of its
+    medium, once, here: all frames of a clip are used.
 
     Args:
         manifest: the rows, of one split as a rule.
@@ -46,6 +52,7 @@ class ManifestDataset(Dataset[Sample]):
     Raises:
         ManifestError: the label column is not there, holds what is no such label, or is empty in every row;
             or the column `weight` holds what cannot weigh an item's loss.
+        MediaError: a medium whose number of frames is asked for cannot be read.
     """
 
     def __init__(
@@ -168,7 +175,7 @@ def _meta(row: Row, hw: tuple[int, ...], geometry: Geometry, frame: int) -> Meta
 
 def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], list[Any]]:
     if target is None:
-        return manifest.rows, [None] * len(manifest)
+        return [_counted(row, manifest) for row in manifest.rows], [None] * len(manifest)
     manifest.column(target.column)  # raises where there is none
     rows, labels = [], []
     for number, row in enumerate(manifest.rows, 1):
@@ -180,6 +187,7 @@ def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], lis
         )
         if label is None:
             continue
+        row = _counted(row, manifest)
         if (
             isinstance(target, MaskTarget | PointsTarget)
             and row.get("frame") is None
@@ -197,6 +205,15 @@ def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], lis
             manifest.source, f"column {target.column!r} is empty in all {len(manifest)} rows", "Add labels"
         )
     return rows, labels
+
+
+def _counted(row: Row, manifest: Manifest) -> Row:
+    """The row with its number of frames; one whose labelled frame is told needs none."""
+    if row["frames"] is not None or row.get("frame") is not None:
+        return row
+    if row["kind"] == "image" and row["path"].lower().endswith(ONE_FRAME):
+        return row
+    return {**row, "frames": media.probe(manifest.file(row)).frames}
 
 
 def _check_weights(rows: list[Row], source: str) -> None:
