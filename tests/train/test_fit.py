@@ -18,7 +18,8 @@ from insonate.data import Loader
 from insonate.data.sample import Meta
 from insonate.errors import InsonateError, RunError
 from insonate.train.checkpoint import load_weights
-from insonate.train.fit import FitResult, _may_fuse, fit
+from insonate.train.fit import FitResult, fit
+from insonate.train.launch import may_fuse
 from insonate.train.log import read_rows
 from insonate.train.settings import Settings
 
@@ -137,8 +138,8 @@ def test_notes_about_the_data_are_told(tmp_path, capsys):
 
 def test_fp16_gets_no_fused_optimiser_also_where_it_was_chosen_for_an_old_gpu():
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    assert not _may_fuse(MixedPrecision("16-mixed", "cpu", scaler))
-    assert _may_fuse(MixedPrecision("bf16-mixed", "cpu"))
+    assert not may_fuse(MixedPrecision("16-mixed", "cpu", scaler))
+    assert may_fuse(MixedPrecision("bf16-mixed", "cpu"))
 
 
 def test_nan_loss_names_the_items(tmp_path):

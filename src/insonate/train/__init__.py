@@ -2,6 +2,8 @@
 
 - settings: options of a run (no torch)
 - fit: `fit.fit`, the loop on Lightning Fabric; the same call resumes an interrupted run
+- launch: processes and devices, and who holds the run folder
+- saving: what of a run becomes a checkpoint, and how it goes on from one
 - optim: parameter groups and AdamW
 - schedules: learning rate and weight decay of a step
 - checkpoint: folders `step-XXXXXXXX`, whole or absent; `load_weights`
