@@ -81,20 +81,33 @@ def doctor(as_json: AsJson = False) -> None:
 def data_scan(
     folder: Annotated[Path, typer.Argument(help="folder with DICOM, video or image files")],
     out: Annotated[Path, typer.Option("--out", "-o", help="manifest to write (.parquet or .csv)")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List a folder's media in a manifest; files that cannot be read are named on stderr."""
-    from insonate.data.scan import scan
+    """List a folder's media in a manifest; files that cannot be read are named on stderr.
 
-    result = scan(folder, out)
+    A manifest that is there is brought up to date: only new and changed files are read, labels stay.
+    """
+    from insonate.data.scan import scan
+    from insonate.progress import tracked
+
+    result = scan(folder, out, workers=workers, track=tracked)
     for unread in result.errors:
         warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
     for note in result.manifest.notes:
         warn(one_line(note))
-    shown = {"manifest": str(out), "items": len(result.manifest), "errors": len(result.errors)}
-    say(
-        json.dumps(shown) if as_json else f"{out}: {shown['items']} items, {shown['errors']} unreadable files"
-    )
+    shown = {
+        "manifest": str(out), "items": len(result.manifest), "unchanged": result.kept,
+        "errors": [{"path": unread.path, "reason": unread.reason} for unread in result.errors],
+        "notes": list(result.manifest.notes),
+    }  # fmt: skip
+    kept = f", {result.kept} unchanged files" if result.kept else ""
+    items = f"{out}: {len(result.manifest)} items{kept}, {len(result.errors)} unreadable files"
+    say(json.dumps(shown) if as_json else items)
+    raise typer.Exit(1 if strict and (result.errors or result.manifest.notes) else 0)
 
 
 @data_app.command(

@@ -1,17 +1,27 @@
-"""Scan a folder of media into a manifest. What cannot be read is listed with its reason; the scan goes on."""
+"""Scan a folder of media into a manifest, in worker processes. What cannot be read is listed with its reason.
+
+A second scan into the same manifest reads only what is new or has another size or time of change (columns
+`file_bytes` and `modified_us`), and keeps what people added: labels, splits, corrected patient ids.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from insonate.data import media
+from insonate.data import media, pool
+from insonate.data.limits import Limits, limited, limits
 from insonate.data.manifest import Manifest, Row, writer_of
 from insonate.errors import InsonateError, ManifestError
 from insonate.files import inside
+from insonate.progress import Track, untracked
+
+STAMP = ("file_bytes", "modified_us")
+"""columns by which a file is known to be unchanged"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +39,19 @@ class ScanResult:
 
     manifest: Manifest
     errors: list[Unread]
+    kept: int = 0
+    """files that were not read, being unchanged since the earlier manifest"""
 
 
-def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool = True) -> ScanResult:
+def scan(
+    directory: Path | str,
+    out: Path | str | None = None,
+    *,
+    decode: bool = True,
+    workers: int | None = None,
+    seconds: float = pool.SECONDS,
+    track: Track = untracked,
+) -> ScanResult:
     """Make a manifest of all media under a folder, by content and not by name.
 
     A file without a patient id of its own counts as its own patient; correct `patient_id` before splitting
@@ -40,9 +60,13 @@ def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool =
     Args:
         directory: searched to any depth; hidden files and folders are passed over, links to places outside
             it are errors.
-        out: where to write the manifest (`.parquet` or `.csv`): in `directory` or a folder above it.
+        out: where to write the manifest (`.parquet` or `.csv`): in `directory` or a folder above it. One that
+            is there is brought up to date.
         decode: also decode the first frame of each medium, some milliseconds a file, so that what is damaged
             behind its header is found now and not in training.
+        workers: processes that read; one a core unless given.
+        seconds: after which a file is given up.
+        track: shows the progress.
 
     Raises:
         ManifestError: `directory` is no folder or holds no medium that can be read, or `out` will not do.
@@ -50,35 +74,103 @@ def scan(directory: Path | str, out: Path | str | None = None, *, decode: bool =
     directory = Path(directory)
     if not directory.is_dir():
         raise ManifestError(directory, "is no folder", "Give the folder that holds the media")
+    earlier: dict[str, list[Row]] = {}
     if out is not None:
         _check_place(Path(out), directory)  # before a scan of hours
-    rows: list[Row] = []
+        earlier = _earlier(Path(out), directory)
     errors: list[Unread] = []
-    for name in _names(directory, errors):
-        try:
-            row = _row(directory, name, decode=decode)
-        except InsonateError as error:
-            errors.append(Unread(path=name, reason=f"{error.what}. {error.mend}"))
-            continue
-        if row is not None:
-            rows.append(row)
-    if not rows:
-        first = (
-            f"; {len(errors)} cannot be read, the first {errors[0].path!r}: {errors[0].reason}"
-            if errors
-            else ""
-        )
-        raise ManifestError(
-            directory, f"holds no readable media{first}", "Give a folder of images, videos or DICOM"
-        )
-    manifest = Manifest.from_rows(rows, directory)
-    unnamed = sum(row["patient_id"] == row["path"] for row in manifest.rows)
-    if unnamed:
-        note = f"{unnamed} files name no patient, each counts as one: correct patient_id before the split"
-        manifest = replace(manifest, notes=(*manifest.notes, note))
+    names = list(_names(directory, errors))
+    rows = {name: earlier[name] for name in names if _unchanged(directory / name, earlier.get(name))}
+    kept = len(rows)
+    new = [name for name in names if name not in rows]
+    look = partial(_look, directory, decode, limits())
+    read = pool.run(look, new, workers, seconds=seconds)
+    for name, found in track(read, total=len(new), what=f"scan of {directory.name or directory}"):
+        if isinstance(found, InsonateError):
+            errors.append(Unread(path=name, reason=f"{found.what}. {found.mend}"))
+        elif found is not None:
+            rows[name] = [_merged(old, found) for old in earlier.get(name, [{}])]
+    errors.sort(key=lambda unread: unread.path)
+    manifest = _manifest(directory, [row for name in names for row in rows.get(name, [])], errors)
+    changed = sum(name in earlier and name in rows for name in new)
+    manifest = replace(manifest, notes=(*manifest.notes, *_notes(manifest, changed, earlier.keys() - names)))
     if out is not None:
         manifest.write(out)
-    return ScanResult(manifest=manifest, errors=errors)
+    return ScanResult(manifest=manifest, errors=errors, kept=kept)
+
+
+def _manifest(directory: Path, rows: list[Row], errors: list[Unread]) -> Manifest:
+    if rows:
+        return Manifest.from_rows(rows, directory)
+    first = (
+        f"; {len(errors)} cannot be read, the first {errors[0].path!r}: {errors[0].reason}" if errors else ""
+    )
+    raise ManifestError(
+        directory, f"holds no readable media{first}", "Give a folder of images, videos or DICOM"
+    )
+
+
+def _notes(manifest: Manifest, changed: int, gone: set[str]) -> Iterator[str]:
+    unnamed = len({row["path"] for row in manifest.rows if row["patient_id"] == row["path"]})
+    if unnamed:
+        yield f"{unnamed} files name no patient, each counts as one: correct patient_id before the split"
+    if changed:
+        yield f"{changed} files have changed since the earlier manifest: check that their labels hold"
+    if gone:
+        yield f"{len(gone)} files of the earlier manifest are left out: they are gone, as {min(gone)!r}"
+
+
+def _earlier(out: Path, directory: Path) -> dict[str, list[Row]]:
+    """The rows of the manifest that is there, by their path under `directory`.
+
+    Raises:
+        ManifestError: what is there is no manifest, or one of other folders too.
+    """
+    if not out.exists():
+        return {}
+    try:
+        manifest = Manifest.read(out, check_files=False)
+    except ManifestError as error:
+        mend = f"Mend it, remove it or choose another name. {error.mend}"
+        raise ManifestError(
+            error.where, f"is there already and cannot be brought up to date: {error.what}", mend
+        ) from None
+    top = directory.resolve().relative_to(out.parent.resolve()).as_posix()
+    start = "" if top == "." else f"{top}/"
+    rows: dict[str, list[Row]] = {}
+    for row in manifest.rows:
+        if not row["path"].startswith(start):
+            what = f"is there already, with media outside {directory}, such as {row['path'][:80]!r}"
+            raise ManifestError(out, what, "Choose another name, or scan the folder above both")
+        moved = {c: v.removeprefix(start) if v and c.endswith("path") else v for c, v in row.items()}
+        rows.setdefault(moved["path"], []).append(moved)
+    return rows
+
+
+def _unchanged(path: Path, earlier: list[Row] | None) -> bool:
+    if not earlier:
+        return False
+    try:
+        stamp = _stamp(path.stat())
+    except OSError:
+        return False
+    return all(row.get(column) == value for row in earlier for column, value in stamp.items())
+
+
+def _stamp(status: os.stat_result) -> Row:
+    return dict(zip(STAMP, (status.st_size, status.st_mtime_ns // 1000), strict=True))
+
+
+def _merged(old: Row, new: Row) -> Row:
+    """What the file tells, and of the earlier row what it does not."""
+    told = {column: value for column, value in new.items() if value not in {None, ""}}
+    patient = new["patient_id"] or old.get("patient_id") or new["path"]
+    return (
+        dict.fromkeys(new, None)
+        | {c: v for c, v in old.items() if c not in new}
+        | told
+        | {"patient_id": patient}
+    )
 
 
 def _check_place(out: Path, directory: Path) -> None:
@@ -99,27 +191,34 @@ def _names(directory: Path, errors: list[Unread]) -> Iterator[str]:
                 yield (Path(folder) / file).relative_to(directory).as_posix()
 
 
-def _row(directory: Path, name: str, *, decode: bool) -> Row | None:
+def _look(directory: Path, decode: bool, bounds: Limits, name: str) -> Row | None:  # noqa: FBT001  a partial
+    """The facts of one file; None where it is no medium. Runs in a worker.
+
+    Raises:
+        ManifestError: its name or place cannot be used.
+        MediaError: it cannot be read.
+    """
     path = directory / name
     try:
         name.encode()
         inside(directory, name)
-        regular = stat.S_ISREG(path.stat().st_mode)
+        status = path.stat()
     except UnicodeEncodeError:
         raise ManifestError(name, "has a name that is not UTF-8", "Rename it") from None
     except OSError as error:
         raise ManifestError(name, f"cannot be opened ({error.strerror})", "Check the file") from None
-    if not regular:
+    if not stat.S_ISREG(status.st_mode):
         raise ManifestError(name, "is no regular file", "Remove it")
     if not media.is_media(path):
         return None
-    info = media.probe(path)
-    if decode:
-        media.read_frames(path, [0])
+    with limited(**asdict(bounds)):
+        info = media.probe(path)
+        if decode:
+            media.read_frames(path, [0])
     return {
         "path": name,
         "kind": info.kind,
-        "patient_id": info.patient_id or name,
+        "patient_id": info.patient_id,
         "study_id": info.study_id,
         "series_id": info.series_id,
         "vendor": info.vendor,
@@ -129,4 +228,4 @@ def _row(directory: Path, name: str, *, decode: bool) -> Row | None:
         "width": info.width,
         "spacing_row_mm": info.spacing.row_mm if info.spacing else None,
         "spacing_col_mm": info.spacing.col_mm if info.spacing else None,
-    }
+    } | _stamp(status)

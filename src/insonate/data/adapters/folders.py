@@ -10,7 +10,7 @@ from pathlib import Path
 from insonate.data import media
 from insonate.data.adapters.tables import finite, published, read_table
 from insonate.data.manifest import Manifest, Row
-from insonate.data.scan import scan
+from insonate.data.scan import STAMP, scan
 from insonate.errors import ManifestError
 
 
@@ -133,4 +133,4 @@ def _scanned(root: Path) -> list[Row]:
             f"cannot be read: {first.reason} ({len(result.errors)} such files)",
             "Remove them",
         )
-    return result.manifest.rows
+    return [{c: v for c, v in row.items() if c not in STAMP} for row in result.manifest.rows]
