@@ -204,6 +204,43 @@ def test_published_folder_is_gone_when_its_block_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def write_in_vain(path: Path) -> None:
+    """Dies with a file and a folder half written."""
+    with files.publish_dir(path / "folder") as inner:
+        files.atomic_write(inner / "a", b"1")
+        files.disk = FaultDisk(3, die=True)  # unlink, open, write
+        files.atomic_write(path / "file", b"2")
+
+
+def test_what_a_dead_process_left_is_swept_and_nothing_else(tmp_path, forked):
+    child = forked.Process(target=write_in_vain, args=(tmp_path,))
+    child.start()
+    child.join()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == 2
+    dead = str(child.pid)
+    others = {
+        f".tmp-{os.getpid()}-mine",
+        f".tmp-00000000-{dead}-of-another-machine",
+        next(iter(left)).replace(dead, str(os.getpid())),  # alive
+        ".tmp-thesis",
+        "file",
+    }
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    files.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == others
+    files.sweep(tmp_path / "nowhere")
+
+
+def test_publishing_sweeps_what_a_dead_process_left(tmp_path, forked):
+    child = forked.Process(target=write_in_vain, args=(tmp_path,))
+    child.start()
+    child.join()
+    publish(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_appended_lines_follow_each_other(tmp_path):
     for line in (b"one\n", b"two\n"):
         files.append(tmp_path / "log", line, flush=True)

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -22,7 +23,10 @@ from typing import BinaryIO
 from insonate.errors import InsonateError, RunError
 
 TEMPORARY = ".tmp-"
-"""prefix of unfinished files and folders: never read, removed by the next writer of the same name"""
+"""prefix of unfinished files and folders: never read, removed by the next writer of the same name, or by
+`sweep` when their process is dead"""
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_OWNED = re.compile(rf"{re.escape(TEMPORARY)}{_HOST}-([1-9][0-9]{{0,9}})-.*", re.DOTALL)
 
 
 class Disk:
@@ -133,7 +137,7 @@ def atomic_write_all(contents: Mapping[Path, Content]) -> None:
         for path, content in contents.items():
             with told(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+                temporary = path.with_name(f"{_owned()}{path.name}"[:200])
                 _remove(temporary, passed_over=FileNotFoundError)
                 temporaries[path] = temporary
                 _fill(temporary, content)
@@ -147,6 +151,34 @@ def atomic_write_all(contents: Mapping[Path, Content]) -> None:
     for path in {path.parent: path for path in temporaries}.values():
         with told(path):
             disk.fsync_dir(path.parent)
+
+
+def _owned() -> str:
+    """Prefix of what this process is writing: machines may share a folder, so it names both."""
+    return f"{TEMPORARY}{_HOST}-{os.getpid()}-"
+
+
+def sweep(folder: Path | str) -> None:
+    """Remove what processes of this machine that are dead by now have left unfinished in `folder`."""
+    with contextlib.suppress(OSError):  # no folder, or not ours to clean: nothing is in the way then
+        for path in Path(folder).iterdir():
+            owner = _OWNED.fullmatch(path.name)
+            if owner is None or _alive(int(owner[1])):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _remove(path: Path, *, passed_over: type[OSError]) -> None:
@@ -196,7 +228,8 @@ def publish_dir(path: Path | str) -> Iterator[Path]:
         raise InsonateError(path, "is there already and not empty", "Choose another name or remove it first")
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=f"-{path.name}"[:100], dir=path.parent))
+        sweep(path.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=_owned(), suffix=f"-{path.name}"[:100], dir=path.parent))
         try:
             temporary.chmod(0o777 & ~_umask())
             yield temporary
