@@ -98,6 +98,8 @@ def test_defaults_of_the_method_are_written_out_in_the_resolved_recipe():
         ("data.augment.hflip=2", ["data.augment.hflip"]),
         ("data.augment.flip=0.5", ["data.augment.flip", "hflip"]),
         ("objective.name=ijepa", ["objective", "task"]),
+        ("data.split=val", ["data.val_split", "is data.split too"]),
+        ("optim.warmup_epochs=2", ["optim.warmup_epochs", "all 2 epochs"]),
         ("data.batch.x=1", ["data.batch.x", "holds no keys"]),
         ("nonsense", ["key=value"]),
         ("a..b=1", ["key=value"]),
@@ -111,6 +113,12 @@ def test_a_wrong_override_is_one_line_that_names_the_key(recipe_file, override, 
     assert "\n" not in text
     for word in words:
         assert word in text
+
+
+def test_a_monitor_without_validation_is_refused(recipe_file):
+    load_recipe(recipe_file, ["optim.monitor=accuracy"])
+    with pytest.raises(RecipeError, match=r"optim\.monitor needs a data\.val_split"):
+        load_recipe(recipe_file, ["optim.monitor=accuracy", "data.val_split=null"])
 
 
 def test_a_missing_option_of_the_method_is_named(recipe_file):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from insonate import files
 from insonate.data import Manifest
 from insonate.errors import InsonateError, RecipeError, RunError
 from insonate.hub import load
@@ -89,6 +90,37 @@ def test_another_recipe_in_the_same_folder_is_refused_and_named(manifest_path, t
         run_recipe(recipe(manifest_path, optim__lr=1e-3), tmp_path)
 
 
+def test_a_second_run_is_refused_before_it_changes_anything(manifest_path, tmp_path):
+    run_recipe(recipe(manifest_path), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with files.lock(tmp_path / "run.lock"), pytest.raises(RunError, match="another process"):
+        run_recipe(recipe(manifest_path, optim__epochs=2), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_killed_as_it_began_can_begin_again(manifest_path, tmp_path):
+    (tmp_path / "run.lock").touch()
+    (tmp_path / ".tmp-recipe.yaml").touch()
+    assert run_recipe(recipe(manifest_path), tmp_path).model_dir.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("split", "said"), [("train", "data.split 'train'"), ("val", "data.val_split 'val'")]
+)
+def test_a_run_does_not_go_on_with_a_changed_manifest(manifest_path, tmp_path, split, said):
+    manifest = Manifest.read(manifest_path)
+    path = manifest.write(manifest_path.parent / f"changing_{split}.csv")
+    run_recipe(recipe(path), tmp_path)
+    rows = [dict(row) for row in manifest.rows]
+    last = [row for row in rows if row["split"] == split][-1]
+    last["label"] = "dark" if last["label"] == "bright" else "bright"
+    manifest.with_rows(rows).write(path)
+    with pytest.raises(RunError, match=f"the rows of {said} in .* changed since the run began"):
+        run_recipe(recipe(path, optim__epochs=2), tmp_path)
+    manifest.with_rows([row | {"vendor": "Acme"} for row in manifest.rows]).write(path)  # is not trained on
+    run_recipe(recipe(path, optim__epochs=2), tmp_path)
+
+
 def test_a_folder_with_other_things_is_refused(manifest_path, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RunError, match="not empty"):
@@ -161,6 +193,8 @@ def test_smaller_shares_of_the_patients_lie_inside_larger_ones(manifest_path):
         ({"data__batch": 64}, "12 usable items"),
         ({"data__split": "trian"}, "trian"),
         ({"data__val_split": "dev"}, "val_split=null"),
+        ({"optim__monitor": "acuracy"}, "Did you mean accuracy"),
+        ({"task": None, "objective": PRETRAIN, "optim__monitor": "accuracy"}, "Known: val_loss"),
         ({"backbone__input_size": [10**6, 10**6]}, "input_size"),
         ({"backbone__input_size": [-32, 32]}, "input_size"),
         ({"backbone__weights": "nowhere"}, "nowhere"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -157,6 +158,47 @@ def test_fp16_without_gpu_is_refused(tmp_path):
 def test_second_run_in_the_folder_is_refused(tmp_path):
     with files.lock(tmp_path / "run.lock"), pytest.raises(RunError, match="another process"):
         run(tmp_path)
+
+
+def test_a_refused_run_changes_nothing(tmp_path):
+    def begin() -> None:
+        raise AssertionError("the folder is another's")
+
+    with files.lock(tmp_path / "run.lock"), pytest.raises(RunError, match="another process"):
+        fit(ToyTask(), ToyLoader(), SETTINGS, tmp_path, begin=begin)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_other_data_is_not_gone_on_with(tmp_path):
+    fit(ToyTask(), ToyLoader(), Settings(epochs=1), tmp_path, data={"the rows": "a", "the labels": "b"})
+    with pytest.raises(RunError, match=r"the rows changed since the run began.*Put the manifest back"):
+        fit(ToyTask(), ToyLoader(), Settings(epochs=1), tmp_path, data={"the rows": "c", "the labels": "b"})
+    fit(ToyTask(), ToyLoader(), Settings(epochs=1), tmp_path, data={"the rows": "a", "the labels": "b"})
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
+    run(tmp_path, Settings(epochs=1))
+    monkeypatch.setattr("insonate.train.saving.FORMAT", 99)
+    with pytest.raises(RunError, match="format 2, this version writes 99"):
+        run(tmp_path, Settings(epochs=1))
+
+
+def test_validation_that_was_not_saved_is_logged_once(tmp_path):
+    """Stopped at the end of an epoch, then killed between its validation and the save."""
+
+    def rows() -> list[int]:
+        return [row["epoch"] for row in read_rows(tmp_path / "metrics.jsonl") if row["event"] == "eval"]
+
+    scored = {"evaluate": lambda: {"dice": 0.5}}
+    settings = Settings(epochs=2, lr=0.01)
+    assert fit(ToyTask(), signal_at(0, 5), settings, tmp_path, **scored).interrupted
+    assert rows() == []
+    for _ in range(2):  # each stops in the first step of epoch 1, whose checkpoint is then lost
+        assert fit(ToyTask(), signal_at(1, 0), settings, tmp_path, **scored).interrupted
+        shutil.rmtree(tmp_path / "checkpoints" / "step-00000007")
+        assert rows() == [0]
+    fit(ToyTask(), ToyLoader(), settings, tmp_path, **scored)
+    assert rows() == [0, 1]
 
 
 def test_other_batch_in_the_same_folder_is_refused(tmp_path):

@@ -52,14 +52,14 @@ def test_second_signal_ends_the_process_at_once(tmp_path, forked):
 
 
 def test_values_that_are_no_numbers_are_null(tmp_path):
-    with Log(tmp_path, step=0, total=1) as log:
+    with Log(tmp_path, step=0, closed_epochs=0, total=1) as log:
         log.train({"step": 1, "loss": math.nan, **ROW}, seconds_left=math.inf)
     assert read_rows(tmp_path / "metrics.jsonl")[0]["loss"] is None
 
 
 def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path):
     for first, last in ((1, 6), (4, 8)):
-        with Log(tmp_path, step=first - 1, total=8) as log:
+        with Log(tmp_path, step=first - 1, closed_epochs=0, total=8) as log:
             for step in range(first, last + 1):
                 log.train({"step": step, "loss": float(first), **ROW}, seconds_left=1.0)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
@@ -68,7 +68,7 @@ def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path):
 
 
 def test_run_goes_on_when_tensorboard_cannot_write(tmp_path, capsys):
-    with Log(tmp_path, step=0, total=2) as log:
+    with Log(tmp_path, step=0, closed_epochs=0, total=2) as log:
 
         def full(*_: object) -> None:
             raise OSError("No space left on device")

@@ -5,6 +5,8 @@ Shapes: C channels, H W model input, K points.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from typing import Any
 
@@ -94,6 +96,20 @@ class ManifestDataset(Dataset[Sample]):
         self._add_label(sample, row, label, geometry)
         return sample
 
+    def item_id(self, index: int) -> str:
+        """What errors call an item; also its `Meta.item_id`."""
+        return _item_id(self.rows[index])
+
+    def digest(self) -> str:
+        """SHA-256 of what samples are made of, item by item; the media themselves are not read."""
+        columns = ["path", "kind", "frame", "frames", "weight"]
+        if self.target is not None:
+            columns.append(self.target.column)
+        hashed = hashlib.sha256()
+        for row in self.rows:
+            hashed.update(json.dumps([row.get(column) for column in columns], default=str).encode() + b"\n")
+        return hashed.hexdigest()
+
     def original(self, index: int) -> np.ndarray:
         """The picture as it is in the medium: H W or H W 3, uint8."""
         row = self.rows[index]
@@ -158,9 +174,8 @@ class ManifestDataset(Dataset[Sample]):
 
 
 def _meta(row: Row, hw: tuple[int, ...], geometry: Geometry, frame: int) -> Meta:
-    labelled = row.get("frame")
     return Meta(
-        item_id=row["path"] if labelled is None else f"{row['path']}#{labelled}",
+        item_id=_item_id(row),
         original_hw=(int(hw[0]), int(hw[1])),
         spacing=spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"]),
         input_from_original=geometry.matrix(),
@@ -171,6 +186,11 @@ def _meta(row: Row, hw: tuple[int, ...], geometry: Geometry, frame: int) -> Meta
         vendor=row["vendor"],
         frame=frame,
     )
+
+
+def _item_id(row: Row) -> str:
+    labelled = row.get("frame")
+    return row["path"] if labelled is None else f"{row['path']}#{labelled}"
 
 
 def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], list[Any]]:

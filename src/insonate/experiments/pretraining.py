@@ -136,7 +136,7 @@ def pretraining_recipe(study: Study) -> Recipe:
         optim={
             "epochs": study.pretrain_epochs,
             "lr": 1.0e-3,
-            "warmup_epochs": max(1, study.pretrain_epochs // 10),
+            "warmup_epochs": min(max(1, study.pretrain_epochs // 10), study.pretrain_epochs / 2),
             "weight_decay": [0.04, 0.4],
             "save_every": 100,
         },
@@ -169,7 +169,7 @@ def problem_recipe(study: Study, problem: Problem, *, train: str, weights: Path 
         optim={
             "epochs": problem.epochs,
             "lr": 1.0e-3 if train == "none" else 5.0e-4,
-            "warmup_epochs": 1,
+            "warmup_epochs": min(1, problem.epochs / 2),
             "layer_decay": 0.75,
             "clip": 1.0,
         },

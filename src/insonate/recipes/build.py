@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from insonate.data import InputFormat, Loader, Manifest, ManifestDataset
+from insonate.data import InputFormat, Loader, Manifest, ManifestDataset, collate
 from insonate.data.manifest import patient_key
-from insonate.errors import RecipeError
+from insonate.errors import RecipeError, nearest
 from insonate.evaluate import predict_loop
 from insonate.hub import load
 from insonate.models import Backbone, build_backbone, freeze, official_weights
@@ -38,6 +38,8 @@ class Built:
     loader: Loader
     validate: Callable[[Objective | Task], dict[str, float]] | None
     """mean scores over the validation split; none where the recipe has no such split"""
+    digests: dict[str, str]
+    """name of each part of the data, for people → digest of what is read of its rows"""
     notes: tuple[str, ...] = ()
     """what is odd about the data but not wrong, for people"""
 
@@ -64,12 +66,37 @@ def build(recipe: Recipe) -> Built:
     if isinstance(method, Regression):
         method.fit(dataset.labels)
     loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers)
-    validate = None if held_out is None else validation(ManifestDataset(held_out, fmt, target), recipe)
+    digests = {f"the rows of data.split {data.split!r} in {data.manifest}": dataset.digest()}
+    validate = None
+    if held_out is not None:
+        kept = ManifestDataset(held_out, fmt, target)
+        digests[f"the rows of data.val_split {data.val_split!r} in {data.manifest}"] = kept.digest()
+        _check_monitor(method, kept, recipe)
+        validate = validation(kept, recipe)
     notes = list(manifest.notes)
     if dataset.left_out:
         notes.append(f"{where}: {dataset.left_out} of {len(train)} items have no label and are left out")
     used = train.with_rows(dataset.rows)
-    return Built(method=method, manifest=used, loader=loader, validate=validate, notes=tuple(notes))
+    return Built(
+        method=method, manifest=used, loader=loader, validate=validate, digests=digests, notes=tuple(notes)
+    )
+
+
+def _check_monitor(method: Objective | Task, dataset: ManifestDataset, recipe: Recipe) -> None:
+    """Find a wrong `optim.monitor` before the first epoch: the names follow from the label of one item.
+
+    Raises:
+        RecipeError: the validation gives no such value; the nearest are named.
+    """
+    monitor = recipe.optim.monitor
+    if monitor is None:
+        return
+    known = {"val_loss"}
+    if isinstance(method, Task):
+        (truth,) = method.truth(collate([dataset[0]]))
+        known = {*method.score(truth, truth), *method.metrics()}
+    if monitor not in known:
+        raise RecipeError("optim.monitor", f"the validation gives no {monitor!r}", nearest(monitor, known))
 
 
 def _split(manifest: Manifest, recipe: Recipe, key: str) -> Manifest:

@@ -17,7 +17,7 @@ from typing import Any
 from insonate.data import Manifest
 from insonate.data.manifest import patient_key
 from insonate.errors import RunError
-from insonate.files import TEMPORARY, atomic_write
+from insonate.files import TEMPORARY, atomic_write, lock, sweep
 from insonate.hub import Model
 from insonate.objectives.base import Objective
 from insonate.recipes import plain_yaml
@@ -28,6 +28,7 @@ from insonate.tasks.base import Task
 from insonate.train import load_weights
 from insonate.train.checkpoint import model_tensors
 from insonate.train.fit import FitResult, fit
+from insonate.train.launch import LOCK
 
 RECIPE, MODEL, RESULT, CHECKPOINTS = "recipe.yaml", "model", "result.json", "checkpoints"
 
@@ -59,17 +60,21 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
     """
     run_dir, plain = Path(run_dir), resolved(recipe)
     earlier = stored(run_dir)
-    refuse_another(plain, earlier, run_dir)
+    refuse_another(plain, earlier, run_dir)  # at once; again in `_begin`, when nobody else can change it
     if earlier == plain and (run_dir / RESULT).is_file():
         metrics = json.loads((run_dir / RESULT).read_text("utf-8"))["metrics"]
         return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=metrics)
     built = build(recipe)
-    if earlier != plain:
-        (run_dir / RESULT).unlink(missing_ok=True)
-        atomic_write(run_dir / RECIPE, plain_yaml.write(plain))
     settings = recipe.optim.model_copy(update={"seed": recipe.seed})
     fitted = fit(
-        built.method, built.loader, settings, run_dir, evaluate=_evaluate(recipe, built), notes=built.notes
+        built.method,
+        built.loader,
+        settings,
+        run_dir,
+        evaluate=_evaluate(recipe, built),
+        notes=built.notes,
+        data=built.digests,
+        begin=lambda: _begin(plain, run_dir),
     )
     if fitted.interrupted:
         return RunResult(
@@ -79,7 +84,20 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
             interrupted=True,
             rank=fitted.rank,
         )
-    return _finish(recipe, built, fitted, run_dir)
+    if fitted.rank:
+        return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=fitted.last, rank=fitted.rank)
+    with lock(run_dir / LOCK):
+        return _finish(recipe, built, fitted, run_dir)
+
+
+def _begin(plain: dict[str, Any], run_dir: Path) -> None:
+    """Put the recipe into the folder, which is this run's alone by now."""
+    sweep(run_dir)
+    earlier = stored(run_dir)
+    refuse_another(plain, earlier, run_dir)
+    if earlier != plain:
+        (run_dir / RESULT).unlink(missing_ok=True)
+        atomic_write(run_dir / RECIPE, plain_yaml.write(plain))
 
 
 def stored(run_dir: Path) -> dict[str, Any] | None:
@@ -93,7 +111,7 @@ def stored(run_dir: Path) -> dict[str, Any] | None:
     strange = run_dir.exists() and (
         not run_dir.is_dir() or any(not _unfinished(one) for one in run_dir.iterdir())
     )
-    if path.is_file():  # looked for last: another rank may put it there just now
+    if path.is_file():  # looked for last: another process may put it there just now
         return plain_yaml.parse(plain_yaml.read_text(path), path)
     if strange:
         raise RunError(run_dir, "is not empty and holds no run", "Choose a new folder")
@@ -101,8 +119,8 @@ def stored(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _unfinished(path: Path) -> bool:
-    """Of another rank that is writing the recipe just now."""
-    return path.name.startswith(TEMPORARY)
+    """Of a run that is beginning just now, or was killed when it began."""
+    return path.name == LOCK or path.name.startswith(TEMPORARY)
 
 
 def refuse_another(plain: dict[str, Any], earlier: dict[str, Any] | None, run_dir: Path) -> None:
@@ -152,8 +170,6 @@ def _evaluate(recipe: Recipe, built: Built) -> Callable[[], dict[str, float]] | 
 def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> RunResult:
     """Save the best weights (the last, where no score chooses) as a model folder, with their scores."""
     model_dir = run_dir / MODEL
-    if fitted.rank:
-        return RunResult(run_dir=run_dir, model_dir=model_dir, metrics=fitted.last, rank=fitted.rank)
     in_pieces = recipe.optim.strategy == "fsdp2"
     method = build_method(without_weights(recipe)) if in_pieces else built.method
     if fitted.best is not None or in_pieces:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from insonate.data.augment import Augment
 from insonate.options import Options
@@ -52,12 +60,19 @@ class DataRecipe(Options):
     """loader processes; 0 = read in the training process"""
     split: str = "train"
     """value of the manifest's column `split` to train on"""
-    val_split: str | None = "val"
+    val_split: str | None = Field(default="val", validate_default=True)
     """the same for validation; null = none"""
     fraction: float = Field(default=1.0, gt=0, le=1)
     """share of the training patients that is used"""
     augment: Augment = Field(default_factory=Augment)
     """what training changes at random about an item; nothing by default"""
+
+    @field_validator("val_split")
+    @classmethod
+    def _held_out(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value == info.data.get("split"):
+            raise ValueError(f"{value!r} is data.split too: items that are trained on validate nothing")
+        return value
 
 
 class Recipe(Options):
@@ -78,4 +93,10 @@ class Recipe(Options):
     def _one_method(self) -> Recipe:
         if (self.objective is None) == (self.task is None):
             raise ValueError("give exactly one of objective and task")
+        return self
+
+    @model_validator(mode="after")
+    def _monitor_of_something(self) -> Recipe:
+        if self.optim.monitor is not None and self.data.val_split is None:
+            raise ValueError("optim.monitor needs a data.val_split, and there is none")
         return self

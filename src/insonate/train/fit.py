@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,8 @@ def fit(
     *,
     evaluate: Evaluate | None = None,
     notes: Sequence[str] = (),
+    data: Mapping[str, str] | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> FitResult:
     """Train until `settings.epochs` are done, from the newest whole checkpoint in `run_dir` if there is one.
 
@@ -94,6 +96,8 @@ def fit(
         run_dir: metrics.jsonl, tensorboard/, checkpoints/step-XXXXXXXX/, run.lock.
         evaluate: called on all ranks after each epoch; its values choose the best checkpoint.
         notes: lines about the data that the log shows first.
+        data: what is trained on: name for people → digest; a run is not resumed on other data.
+        begin: called on the first rank as soon as the folder is this run's alone, before anything changes.
 
     Returns:
         The result; `interrupted` after SIGTERM or SIGINT, when all is saved.
@@ -108,8 +112,8 @@ def fit(
             "optim.monitor", "nothing is validated in this run", "Leave it out, or give validation data"
         )
     fabric = launch(settings, trainable)
-    with only_run(fabric, run_dir), StopFlag() as stop:
-        run = _Run(fabric, trainable, loader, settings, run_dir, evaluate=evaluate, stop=stop)
+    with only_run(fabric, run_dir, begin), StopFlag() as stop:
+        run = _Run(fabric, trainable, loader, settings, run_dir, evaluate=evaluate, stop=stop, data=data)
         run.notes = [*notes, *run.notes]
         try:
             with worker_death_told():  # torch may raise it anywhere, from a signal handler
@@ -145,6 +149,7 @@ class _Run:
         *,
         evaluate: Evaluate | None,
         stop: StopFlag,
+        data: Mapping[str, str] | None,
     ) -> None:
         assert isinstance(trainable, nn.Module)
         self.fabric, self.settings, self.run_dir = fabric, settings, run_dir
@@ -167,10 +172,14 @@ class _Run:
         self.inner_optimizer = build_optimizer(trainable, settings, fused=fused)
         self.optimizer: Any = fabric.setup_optimizers(self.inner_optimizer)
         self.saving = Saving(
-            fabric, trainable, self.inner_optimizer, settings, run_dir, steps_per_epoch=self.per_epoch
-        )
+            fabric, trainable, self.inner_optimizer, settings, run_dir,
+            steps_per_epoch=self.per_epoch, data=data or {},
+        )  # fmt: skip
         self.place, self.notes = self.saving.resume()
-        self.log = Log(run_dir, step=self.place.step, total=self.total, shown=fabric.is_global_zero)
+        self.log = Log(
+            run_dir, step=self.place.step, closed_epochs=self.place.closed_epochs, total=self.total,
+            shown=fabric.is_global_zero,
+        )  # fmt: skip
 
     def train(self) -> FitResult:
         """Steps and ends of epochs until all are done or a signal came."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +77,24 @@ def _strategy(settings: Settings, trainable: Trainable) -> Strategy | str:
 
 
 @contextlib.contextmanager
-def only_run(fabric: Fabric, run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock on the first rank; all ranks refuse together."""
+def only_run(fabric: Fabric, run_dir: Path, begin: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the run's lock on the first rank, which also calls `begin`; all ranks refuse together."""
     with contextlib.ExitStack() as stack:
         refusal: InsonateError | None = None
-        if fabric.is_global_zero:
-            try:
+        try:
+            if fabric.is_global_zero:
                 stack.enter_context(files.lock(run_dir / LOCK))
-            except InsonateError as error:
-                refusal = error
+                (begin or _nothing)()
+        except InsonateError as error:
+            refusal = error
         refusal = fabric.broadcast(refusal)
         if refusal is not None:
             raise refusal
         yield
+
+
+def _nothing() -> None:
+    """What begins where nobody gave anything."""
 
 
 class Hidden:

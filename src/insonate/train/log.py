@@ -1,7 +1,8 @@
 """What a run tells: metrics.jsonl, TensorBoard, and progress on standard error.
 
 metrics.jsonl has one JSON object a line: `{"event": "train" | "eval", "step": n, "epoch": e, ...}`. On
-resume, a cut last line and the rows after the checkpoint are dropped, so no step is missing or twice.
+resume, a cut last line and the rows after the checkpoint are dropped, also the validation of an epoch that
+the checkpoint does not count as closed: no step and no validation is missing or twice.
 """
 
 from __future__ import annotations
@@ -41,16 +42,30 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class Log:
-    """Writer of one run's rows from `step` on, on the first rank only (`shown`)."""
+    """Writer of one run's rows from `step` on, on the first rank only (`shown`).
 
-    def __init__(self, run_dir: Path, *, step: int, total: int, shown: bool = True) -> None:
+    Args:
+        run_dir: where metrics.jsonl and tensorboard/ lie.
+        step: steps that the checkpoint holds; later rows are dropped.
+        closed_epochs: epochs whose validation it holds.
+        total: steps of the whole run.
+        shown: whether this rank writes at all.
+    """
+
+    def __init__(
+        self, run_dir: Path, *, step: int, closed_epochs: int, total: int, shown: bool = True
+    ) -> None:
         self.path, self.total, self.shown = run_dir / "metrics.jsonl", total, shown
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._board: SummaryWriter | None = None
         self._next_line = 0.0
         if shown:
-            kept = [row for row in read_rows(self.path) if row["step"] <= step]
+            kept = [
+                row
+                for row in read_rows(self.path)
+                if row["step"] <= step and (row.get("event") == "train" or row["epoch"] < closed_epochs)
+            ]
             files.atomic_write(self.path, "".join(_line(row) for row in kept))
             with files.told(run_dir / "tensorboard"):
                 self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)

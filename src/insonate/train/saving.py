@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from insonate.train.checkpoint import (
 from insonate.train.log import Log
 from insonate.train.settings import Settings
 
+FORMAT = 2
+"""of state.json"""
+
 
 @dataclass(slots=True)
 class Place:
@@ -39,7 +43,10 @@ class Place:
 
 
 class Saving:
-    """Saves and restores what one run trains."""
+    """Saves and restores what one run trains.
+
+    `data` says what it trains on: name for people → digest; a run does not go on with another.
+    """
 
     def __init__(
         self,
@@ -50,9 +57,10 @@ class Saving:
         run_dir: Path,
         *,
         steps_per_epoch: int,
+        data: Mapping[str, str],
     ) -> None:
         self.fabric, self.trainable, self.optimizer, self.settings = fabric, trainable, optimizer, settings
-        self.run_dir, self.steps_per_epoch = run_dir, steps_per_epoch
+        self.run_dir, self.steps_per_epoch, self.data = run_dir, steps_per_epoch, dict(data)
         self.checkpoints = Checkpoints(run_dir / "checkpoints", keep=settings.keep)
         self._failed = 0
 
@@ -94,9 +102,10 @@ class Saving:
 
     def _state(self, place: Place) -> dict[str, Any]:
         return {
-            "format": 1,
+            "format": FORMAT,
             "step": place.step,
             "steps_per_epoch": self.steps_per_epoch,
+            "data": self.data,
             "closed_epochs": place.closed_epochs,
             "best": place.best,
             "last": {name: value for name, value in place.last.items() if math.isfinite(value)},
@@ -104,18 +113,18 @@ class Saving:
             "settings": self.settings.model_dump(mode="json"),
         }
 
-    def resume(self) -> tuple[Place, list[str]]:
-        """Load the newest whole checkpoint: where the run stands, and what to tell people of it.
+    def _refuse_another(self, state: dict[str, Any]) -> None:
+        """Refuse to go on with what was trained in another way or on other data.
 
         Raises:
-            RunError: the folder is of another run, or each of its checkpoints is damaged.
-            WeightsError: the tensors do not fit.
+            RunError: says what differs.
         """
-        notes: list[str] = []
-        snapshot = self.checkpoints.newest(notes.append)
-        if snapshot is None:
-            return Place(), notes
-        state, where = snapshot.state, self.checkpoints.path(snapshot.state["step"])
+        if state.get("format") != FORMAT:
+            raise RunError(
+                self.run_dir,
+                f"its checkpoint has format {state.get('format')}, this version writes {FORMAT}",
+                "Go on with the version that began it, or choose another run folder",
+            )
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise RunError(
                 self.run_dir,
@@ -123,6 +132,28 @@ class Saving:
                 f"{self.steps_per_epoch}",
                 "Keep data, batch and accumulate as they were, or choose another run folder",
             )
+        names = sorted(state["data"].keys() | self.data.keys())
+        changed = [name for name in names if state["data"].get(name) != self.data.get(name)]
+        if changed:
+            raise RunError(
+                self.run_dir,
+                f"{' and '.join(changed)} changed since the run began",
+                "Put the manifest back as it was, or choose another run folder",
+            )
+
+    def resume(self) -> tuple[Place, list[str]]:
+        """Load the newest whole checkpoint: where the run stands, and what to tell people of it.
+
+        Raises:
+            RunError: the folder is of another run or of other data, or each checkpoint is damaged.
+            WeightsError: the tensors do not fit.
+        """
+        notes: list[str] = []
+        snapshot = self.checkpoints.newest(notes.append)
+        if snapshot is None:
+            return Place(), notes
+        state, where = snapshot.state, self.checkpoints.path(snapshot.state["step"])
+        self._refuse_another(state)
         load_model(self.trainable, snapshot.model, where=where)
         load_optimizer(self.trainable, self.optimizer, snapshot.optimizer)
         if state["scaler"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from insonate.options import Options
 
@@ -60,3 +60,11 @@ class Settings(Options):
     """value of the validation that chooses the best checkpoint"""
     mode: Literal["min", "max"] = "min"
     """whether lower or higher is better"""
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _warmup_ends(cls, value: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs")
+        if epochs is not None and value >= epochs:
+            raise ValueError(f"the warm-up would fill all {epochs} epochs; make it shorter than optim.epochs")
+        return value
