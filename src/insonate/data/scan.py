@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from insonate.data import media, pool
-from insonate.data.limits import Limits, limited, limits
+from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row, writer_of
 from insonate.errors import InsonateError, ManifestError
 from insonate.files import inside
@@ -83,9 +83,9 @@ def scan(
     rows = {name: earlier[name] for name in names if _unchanged(directory / name, earlier.get(name))}
     kept = len(rows)
     new = [name for name in names if name not in rows]
-    look = partial(_look, directory, decode, limits())
+    look = partial(_look, directory, decode, asdict(limits()))
     read = pool.run(look, new, workers, seconds=seconds)
-    for name, found in track(read, total=len(new), what=f"scan of {directory.name or directory}"):
+    for name, found in track(read, total=len(new), what=f"scan of {directory.resolve().name}"):
         if isinstance(found, InsonateError):
             errors.append(Unread(path=name, reason=f"{found.what}. {found.mend}"))
         elif found is not None:
@@ -191,7 +191,7 @@ def _names(directory: Path, errors: list[Unread]) -> Iterator[str]:
                 yield (Path(folder) / file).relative_to(directory).as_posix()
 
 
-def _look(directory: Path, decode: bool, bounds: Limits, name: str) -> Row | None:  # noqa: FBT001  a partial
+def _look(directory: Path, decode: bool, bounds: Mapping[str, int], name: str) -> Row | None:  # noqa: FBT001  a partial
     """The facts of one file; None where it is no medium. Runs in a worker.
 
     Raises:
@@ -211,7 +211,7 @@ def _look(directory: Path, decode: bool, bounds: Limits, name: str) -> Row | Non
         raise ManifestError(name, "is no regular file", "Remove it")
     if not media.is_media(path):
         return None
-    with limited(**asdict(bounds)):
+    with limited(**bounds):
         info = media.probe(path)
         if decode:
             media.read_frames(path, [0])
