@@ -9,8 +9,9 @@ import torch
 
 from insonate.errors import RecipeError, WeightsError
 from insonate.models import BACKBONES, build_backbone, ema_update, freeze, official_weights, teacher_of
+from insonate.models.ijepa import weights_from_ijepa
 from insonate.models.positions import resize_table, sincos_2d
-from insonate.models.vit import CustomVitOptions, VisionTransformer, vit, weights_from_ijepa
+from insonate.models.vit import CustomVitOptions, VisionTransformer, vit
 
 SMALL = [{"name": "vit", "width": 48, "depth": 4, "heads": 3}, {"name": "convnext_atto"}]
 small = pytest.mark.parametrize("options", SMALL, ids=lambda options: options["name"])

@@ -4,9 +4,14 @@ backbone    what an encoder gives, and the facts that travel with it
 registry    a map from a name to a class and its options
 build       from options to a backbone
 trainable   all that the training loop knows
+transformer the one transformer core
+rope        rotary positions
+relative    relative positions
 vit         vision transformers that can look at a subset of their patches
+ijepa       I-JEPA's official checkpoints
+conventions how each family wants its pictures
 convnext    convolutional pyramids
-positions   sine-cosine position tables
+positions   fixed position tables
 masking     which patches are context and which are targets, per image
 predictor   the transformer that fills in hidden patches
 ema         moving average of weights
@@ -20,9 +25,9 @@ from insonate.models.backbone import BACKBONES, Backbone, BackboneSpec, MaskedBa
 from insonate.models.build import build_backbone, resolve
 from insonate.models.ema import ema_update, teacher_of
 from insonate.models.freeze import freeze
+from insonate.models.ijepa import official_weights
 from insonate.models.registry import Entry, Registry
 from insonate.models.trainable import Losses, Trainable
-from insonate.models.vit import official_weights
 
 __all__ = [
     "BACKBONES",

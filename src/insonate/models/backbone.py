@@ -1,6 +1,6 @@
 """Backbone: an encoder with tokens and a feature pyramid out, and the facts that travel with it.
 
-Shapes: B items, C channels, H W input, N patch tokens, P prefix tokens, K kept tokens, D channels.
+Shapes: B items, T frames, C channels, H W input, N patch tokens, P prefix tokens, K kept tokens, D channels.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from insonate.models.conventions import IMAGENET_MEAN, IMAGENET_STD
 from insonate.models.registry import Registry
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,10 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tokens:
-        """Image B C H W (normalised by `spec`) → tokens after the final norm."""
+        """Image B C H W (normalised by `spec`) → tokens after the final norm.
+
+        Where `spec.frames` is more than one: a clip B T C H W; a picture is shown in all of its frames.
+        """
 
     @abstractmethod
     def pyramid(self, x: Tensor) -> list[Tensor]:
@@ -78,6 +80,17 @@ class MaskedBackbone(Backbone):
     @abstractmethod
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tokens:
         """As `Backbone.forward`; with `keep` (B K, int64 indices) only those tokens are embedded and seen."""
+
+
+def as_clip(x: Tensor, spec: BackboneSpec) -> Tensor:
+    """A picture B C H W as a clip B T C H W of the native length, without copying; a clip as it is."""
+    return x if x.ndim == 5 else x[:, None].expand(-1, spec.frames, -1, -1, -1)
+
+
+def token_map(tokens: Tokens) -> Tensor:
+    """Patch tokens as a picture, B D h w; frames are averaged."""
+    grid = tokens.patch.transpose(1, 2).reshape(len(tokens.patch), -1, *tokens.grid)  # B D t h w
+    return grid[:, :, 0] if tokens.grid[0] == 1 else grid.mean(dim=2)  # B D h w
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone")

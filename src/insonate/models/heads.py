@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insonate.models.backbone import Backbone, Tokens
+from insonate.models.backbone import Backbone, Tokens, token_map
 
 FINAL_STD, FIRST_TAU = 0.036, 1.0
 """start of the last convolution and of the sharpness: ViTPose's 0.001 with 1 starts from a flat map; 0.01
@@ -111,14 +111,6 @@ class FpnHead(nn.Module):
             here = lateral(level)  # B width H/s W/s
             merged = here if merged is None else here + _resize(merged, here.shape[-2:])
         return _resize(self.final(self.smooth(merged)), size)  # B C H W
-
-
-def token_map(tokens: Tokens) -> Tensor:
-    """Patch tokens as a picture, B D h w; frames are averaged."""
-    frames, rows, columns = tokens.grid
-    batch, _, channels = tokens.patch.shape
-    grid = tokens.patch.transpose(1, 2).reshape(batch, channels, frames, rows, columns)  # B D t h w
-    return grid.mean(dim=2)  # B D h w
 
 
 def pyramid_channels(backbone: Backbone) -> list[int]:

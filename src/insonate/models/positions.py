@@ -1,17 +1,22 @@
-"""Fixed 2-D sine-cosine position tables, for any grid.
+"""Fixed position tables, one a family, for any grid; and the resampling of learned ones.
 
-Source: Assran et al. 2023 (arXiv 2301.08243), after Vaswani et al. 2017 (arXiv 1706.03762).
-Shapes: N = rows · columns tokens in raster order, D channels.
+Source: Vaswani et al. 2017 (arXiv 1706.03762); I-JEPA, Assran et al. 2023 (arXiv 2301.08243); V-JEPA, Bardes
+et al. 2024 (arXiv 2404.08471); VideoMAE, Tong et al. 2022 (arXiv 2203.12602).
+Shapes: N = frames · rows · columns tokens in that order, D channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+ClipGrid = tuple[int, int, int]
+"""frames, rows, columns"""
 
 
 @lru_cache(maxsize=32)
@@ -39,13 +44,75 @@ def sincos_2d(grid: tuple[int, int], dim: int) -> Tensor:
     return torch.from_numpy(table.astype(np.float32))
 
 
-def resize_table(table: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
-    """The table (N D, of `grid`) resampled to `new_grid`: bicubic, corners not aligned, no antialias.
+@lru_cache(maxsize=32)
+def sincos_rows_first(grid: ClipGrid, dim: int) -> Tensor:
+    """V-JEPA's table of a picture, N D: as `sincos_2d`, but the rows come first."""
+    table = sincos_2d(grid[1:], dim)
+    return torch.cat([table[:, dim // 2 :], table[:, : dim // 2]], 1)
 
-    It keeps the range of coordinates that a trained encoder saw.
+
+@lru_cache(maxsize=32)
+def sincos_3d(grid: ClipGrid, dim: int) -> Tensor:
+    """V-JEPA's table of a clip, N D: half of the channels for the frame, a quarter for row, for column."""
+    return _axes(grid, (dim // 2, dim // 4, dim // 4), dim)
+
+
+@lru_cache(maxsize=32)
+def sincos_3d_even(grid: ClipGrid, dim: int) -> Tensor:
+    """V-JEPA's table of a clip with a third of the channels for each axis (`uniform_power`), N D."""
+    return _axes(grid, (2 * -(-dim // 6),) * 3, dim)
+
+
+@lru_cache(maxsize=32)
+def sinusoid(grid: ClipGrid, dim: int) -> Tensor:
+    """VideoMAE's table, N D: sine and cosine of the token's number, in turn."""
+    count = grid[0] * grid[1] * grid[2]
+    omega = 1.0 / 10000 ** (2 * (np.arange(dim) // 2) / dim)
+    angle = np.arange(count, dtype=np.float64)[:, None] * omega  # N D
+    table = np.where(np.arange(dim) % 2 == 0, np.sin(angle), np.cos(angle))
+    return torch.from_numpy(table.astype(np.float32))
+
+
+def _sincos(grid: ClipGrid, dim: int) -> Tensor:
+    return sincos_2d(grid[1:], dim)
+
+
+TABLES: dict[str, Callable[[ClipGrid, int], Tensor]] = {
+    "sincos": _sincos,
+    "sincos_rows_first": sincos_rows_first,
+    "sincos_3d": sincos_3d,
+    "sincos_3d_even": sincos_3d_even,
+    "sinusoid": sinusoid,
+}
+"""fixed tables by their name in options"""
+
+
+def _axes(grid: ClipGrid, shares: tuple[int, int, int], dim: int) -> Tensor:
+    """A share of the channels for each axis, sines before cosines; cut to `dim` channels."""
+    places = np.mgrid[: grid[0], : grid[1], : grid[2]].astype(np.float64).reshape(3, -1, 1)  # 3 N 1
+    parts = []
+    for place, share in zip(places, shares, strict=True):
+        angle = place / 10000 ** (np.arange(share // 2) / (share / 2.0))  # N share/2
+        parts += [np.sin(angle), np.cos(angle)]
+    return torch.from_numpy(np.concatenate(parts, axis=1)[:, :dim].astype(np.float32))
+
+
+def resize_table(table: Tensor, grid: tuple[int, ...], new_grid: tuple[int, ...]) -> Tensor:
+    """The table (N D, of `grid`) resampled to `new_grid`: corners not aligned, no antialias.
+
+    Grids are (rows, columns): bicubic; or (frames, rows, columns): trilinear, but a clip that is only shorter
+    takes the first frames of the table, as V-JEPA does. It keeps the range of coordinates that a trained
+    encoder saw.
     """
     if grid == new_grid:
         return table
-    picture = table.reshape(1, *grid, -1).permute(0, 3, 1, 2)  # 1 D h w
-    resized = F.interpolate(picture, size=new_grid, mode="bicubic", align_corners=False)
+    if len(grid) == 3 and grid[0] == new_grid[0] == 1:
+        grid, new_grid = grid[1:], new_grid[1:]
+    picture = table.reshape(1, *grid, -1).movedim(-1, 1)  # 1 D h w, or 1 D t h w
+    if len(grid) == 2:
+        resized = F.interpolate(picture, size=new_grid, mode="bicubic", align_corners=False)
+    elif grid[1:] == new_grid[1:] and new_grid[0] < grid[0]:
+        resized = picture[:, :, : new_grid[0]]
+    else:
+        resized = F.interpolate(picture, size=new_grid, mode="trilinear", align_corners=False)
     return resized.flatten(2).transpose(1, 2)[0]  # N D

@@ -1,32 +1,42 @@
-"""Vision transformers without class token, that can look at a subset of their patches.
+"""Vision transformers for pictures and clips, that can look at a subset of their patches.
 
-Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), in the form of Assran et al. 2023
-(arXiv 2301.08243): sine-cosine positions, no class token. Blocks and parameter names are timm's.
-Page: docs/methods/ijepa.md.
-Shapes: B items, C channels, H W input, N patches, K kept patches, D channels of a token, p patch side.
+One class serves every ViT of this package: positions (fixed tables, learned, rotary in 3-D, relative shared
+or per block), class token and registers, LayerScale, gated MLPs and tubelets are options; the families'
+published sizes are functions below and in the family's file.
+Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), Assran et al. 2023 (arXiv 2301.08243); parameter names are
+timm's. Page: docs/models/vit.md.
+Shapes: B items, T frames, C channels, H W input, N patches in the order frame, row, column, K kept patches,
+P prefix tokens (class token, registers), D channels of a token, p patch side, q frames of a tubelet.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import partial
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from insonate.errors import RecipeError, WeightsError
-from insonate.models.backbone import BACKBONES, BackboneSpec, MaskedBackbone, Tokens
-from insonate.models.positions import resize_table, sincos_2d
+from insonate.errors import RecipeError
+from insonate.models.backbone import BACKBONES, BackboneSpec, MaskedBackbone, Tokens, as_clip, token_map
+from insonate.models.conventions import Conventions, conventions
+from insonate.models.positions import TABLES, ClipGrid, resize_table
+from insonate.models.relative import RelativeBias
+from insonate.models.rope import Layout, Rope, rope_tables
+from insonate.models.transformer import LAYER_NORM_EPS, Block, init_transformer
 from insonate.options import Options
 
 STRIDES = (4, 8, 16, 32)
-LAYER_NORM_EPS = 1e-6
+ROPE_LAYOUTS: dict[str, Layout] = {"rope": "tiled", "rope_paired": "paired"}
+PICTURES_ONLY = frozenset({"sincos", "sincos_rows_first", "relative", "relative_per_block"})
 Side = Annotated[int, Field(ge=1, le=8192)]
+Position = Literal[
+    "sincos", "sincos_rows_first", "sincos_3d", "sincos_3d_even", "sinusoid", "learned", "rope",
+    "rope_paired", "relative", "relative_per_block",
+]  # fmt: skip
 
 
 class VitOptions(Options):
@@ -35,17 +45,35 @@ class VitOptions(Options):
     name: str = "vit"
     input_size: tuple[Side, Side] = (224, 224)
     """native height and width in pixels; other multiples of the patch work too"""
+    frames: int = Field(default=1, ge=1, le=1024)
+    """frames of a native clip, a multiple of the tubelet; 1 = pictures"""
     patch: int = Field(default=16, ge=1, le=256)
     """side of a patch in pixels"""
+    tubelet: int = Field(default=1, ge=1, le=64)
+    """frames of a patch"""
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
     """stochastic depth: rate of the last block, rising linearly from 0"""
-    position: Literal["sincos", "learned"] = "sincos"
-    """fixed sine-cosine table, or a learned one"""
+    position: Position = "sincos"
+    """fixed table (sincos of I-JEPA and MAE, sincos_rows_first and sincos_3d of V-JEPA, sinusoid of
+    VideoMAE), learned table, rotary (rope of V-JEPA 2, rope_paired of 2.1), or relative biases (one table, or
+    one a block)"""
     resize_position: Literal["recompute", "interpolate"] = "recompute"
-    """on a grid other than the native one: sine-cosine of that grid, or the native table resampled (learned
+    """on a grid other than the native one: the fixed table of that grid, or the native one resampled (learned
     tables are always resampled)"""
+    class_token: bool = False
+    """a learned token before the patches"""
+    registers: int = Field(default=0, ge=0, le=64)
+    """learned tokens after the class token that only serve as memory"""
+    layer_scale: float | None = Field(default=None, gt=0.0, le=10.0)
+    """start of a learned factor a channel on the output of attention and MLP; none = no such factor"""
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    """two layers with a GELU, or a gated one"""
+    final_norm: bool = True
+    """norm of the tokens after the last block; some fine-tuned models have it in their head instead"""
     depth_scaled_init: bool = True
     """divide the output weights of block l by √(2 l), as I-JEPA's constructor means to; its runs did not"""
+    conventions: Conventions = "imagenet"
+    """how media become its input: see docs/models/index.md"""
 
 
 class CustomVitOptions(VitOptions):
@@ -64,123 +92,196 @@ class CustomVitOptions(VitOptions):
 class PatchEmbed(nn.Module):
     """Linear map of patches to tokens; the weight has the shape of a convolution, as in every ViT."""
 
-    def __init__(self, channels: int, width: int, patch: int) -> None:
+    def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1) -> None:
         super().__init__()
-        self.patch = patch
-        self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+        self.patch, self.tubelet = patch, tubelet
+        flat = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+        deep = (tubelet, patch, patch)
+        self.proj: nn.Module = (
+            flat if tubelet == 1 else nn.Conv3d(channels, width, kernel_size=deep, stride=deep)
+        )
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Image B C H W → tokens B N D in raster order, or B K D of the patches in `keep` (B K)."""
-        b, c, height, width = x.shape
-        p = self.patch
-        rows, columns = height // p, width // p
-        pixels = x.reshape(b, c, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)  # B h w C p p
-        pixels = pixels.reshape(b, rows * columns, c * p * p)  # B N Cpp
+        """Clip B T C H W, or picture B C H W → tokens B N D in raster order, or B K D of `keep` (B K)."""
+        x = x[:, None] if x.ndim == 4 else x
+        b, t, c, height, width = x.shape
+        p, q = self.patch, self.tubelet
+        frames, rows, columns = t // q, height // p, width // p
+        pixels = x.reshape(b, frames, q, c, rows, p, columns, p).permute(
+            0, 1, 4, 6, 3, 2, 5, 7
+        )  # B t h w C q p p
+        pixels = pixels.reshape(b, frames * rows * columns, c * q * p * p)  # B N Cqpp
         if keep is not None:
-            pixels = gather_tokens(pixels, keep)  # B K Cpp
-        return F.linear(pixels, self.proj.weight.flatten(1), self.proj.bias)  # B N D
+            pixels = gather_tokens(pixels, keep)  # B K Cqpp
+        return F.linear(pixels, self.weight.flatten(1), self.proj.get_parameter("bias"))  # B N D
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """D C p p, or D C q p p."""
+        return self.proj.get_parameter("weight")
 
 
 class VisionTransformer(MaskedBackbone):
     """Pre-norm ViT; every block sees only the tokens in `keep`, and only those patches are embedded."""
 
+    pos_embed: Tensor | None
+
     def __init__(self, options: VitOptions, *, width: int, depth: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
-        height_px, width_px = options.input_size
-        patch = options.patch
-        if height_px % patch or width_px % patch:
-            raise RecipeError(
-                "backbone.input_size",
-                f"{height_px}×{width_px} pixels is no multiple of the patch, {patch}",
-                "Use multiples of the patch",
-            )
-        if width % heads:
-            raise RecipeError(
-                "backbone.heads", f"width {width} is no multiple of {heads} heads", "Change one"
-            )
+        _check(options, width, heads)
         self.options = options.model_dump(mode="json")
-        self.spec = BackboneSpec(embed_dim=width, patch=(1, patch, patch), input_size=(height_px, width_px))
-        self.grid = (height_px // patch, width_px // patch)
-        self.heads = heads
+        self.spec = BackboneSpec(
+            embed_dim=width,
+            patch=(options.tubelet, options.patch, options.patch),
+            input_size=options.input_size,
+            frames=options.frames,
+            **conventions(options.conventions),
+        )
+        self.grid = (options.input_size[0] // options.patch, options.input_size[1] // options.patch)
+        self.clip_grid: ClipGrid = (options.frames // options.tubelet, *self.grid)
+        self.heads, self.position = heads, options.position
         self.resize_position = "interpolate" if options.position == "learned" else options.resize_position
-        self.patch_embed = PatchEmbed(self.spec.channels, width, patch)
+        self.patch_embed = PatchEmbed(self.spec.channels, width, options.patch, options.tubelet)
+        self.num_prefix = options.class_token + options.registers
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if options.class_token else None
+        self.reg_token = nn.Parameter(torch.empty(1, options.registers, width)) if options.registers else None
         rates = [options.drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(
             Block(
-                width, heads, mlp_ratio, qkv_bias=True, drop_path=rate,
-                norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),  # type: ignore[arg-type]
+                width, heads, mlp_ratio, mlp=options.mlp, layer_scale=options.layer_scale, drop_path=rate
             )
             for rate in rates
         )  # fmt: skip
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        if options.position == "learned":
-            self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], width))
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        else:
-            table = (
-                sincos_2d(self.grid, width).clone()[None].to(self.norm.weight.device)
-            )  # "meta" while counting
-            self.register_buffer("pos_embed", table, persistent=False)
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS) if options.final_norm else nn.Identity()
+        self._make_positions(options, width, depth)
         init_transformer(self, self.blocks, depth_scaled=options.depth_scaled_init)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.trunc_normal_(token, std=0.02)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tokens:
         """See `MaskedBackbone.forward`."""
-        tokens, grid = self.embed(x, keep)  # B K D
-        for block in self.blocks:
-            tokens = block(tokens)
+        tokens, grid = self.embed(x, keep)  # B P+K D
+        for block, (bias, rope) in zip(self.blocks, self.looks(grid, keep), strict=True):
+            tokens = block(tokens, bias, rope)
         return self._tokens(self.norm(tokens), grid)
 
-    def embed(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
-        """Tokens with their positions (B K D, or B N D), and the grid (rows, columns).
+    def embed(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, ClipGrid]:
+        """Tokens with their positions (B P+K D, or B P+N D), and the grid (frames, rows, columns).
 
         Raises:
-            RecipeError: height or width of `x` is no multiple of the patch.
+            RecipeError: a side of `x` is no multiple of the patch.
         """
-        grid = self.grid_of(x)
+        grid = self.clip_grid_of(x)
+        tokens = self.patch_embed(as_clip(x, self.spec), keep)  # B K D
         position = self.positions(grid)  # N D
-        tokens = self.patch_embed(x, keep)
-        return tokens + (position if keep is None else position[keep]), grid
+        if position is not None:
+            tokens = tokens + (position if keep is None else position[keep])
+        prefix = self._prefix(len(tokens))
+        return (torch.cat([*prefix, tokens], 1) if prefix else tokens), grid
+
+    def looks(
+        self, grid: ClipGrid, keep: Tensor | None = None
+    ) -> Iterator[tuple[Tensor | None, Rope | None]]:
+        """For each block what its attention is told of the positions: a bias, a rotation, or nothing."""
+        rope = self._rope(grid, keep)
+        shared = self.rel_pos[0](grid[1:], keep) if len(self.rel_pos) == 1 else None
+        for depth in range(len(self.blocks)):
+            own = self.rel_pos[depth](grid[1:], keep) if len(self.rel_pos) > 1 else shared
+            yield own, rope
+
+    def intermediate(self, x: Tensor, depths: Sequence[int], *, normed: bool = True) -> list[Tokens]:
+        """Tokens after the blocks `depths` (counted from 0), each with the final norm where `normed`."""
+        tokens, grid = self.embed(x)
+        found = {}
+        looks = self.looks(grid)
+        for depth, block in enumerate(self.blocks[: max(depths) + 1]):
+            tokens = block(tokens, *next(looks))
+            if depth in depths:
+                found[depth] = self._tokens(self.norm(tokens) if normed else tokens, grid)
+        return [found[depth] for depth in depths]
 
     def grid_of(self, x: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches of an image B C H W.
+        """Rows and columns of patches of a picture or clip; see `clip_grid_of`."""
+        return self.clip_grid_of(x)[1:]
+
+    def clip_grid_of(self, x: Tensor) -> ClipGrid:
+        """Frames, rows and columns of patches of a picture B C H W or clip B T C H W.
 
         Raises:
-            RecipeError: height or width is no multiple of the patch.
+            RecipeError: height, width or frames are no multiple of the patch.
         """
-        (height, width), patch = x.shape[-2:], self.patch_embed.patch
+        (height, width), (tubelet, patch) = x.shape[-2:], self.spec.patch[:2]
         if height % patch or width % patch:
             raise RecipeError(
                 "image", f"{height}×{width} pixels is no multiple of the patch, {patch}", "Resize it first"
             )
-        return height // patch, width // patch
+        frames = x.shape[1] if x.ndim == 5 else self.spec.frames
+        if frames % tubelet:
+            raise RecipeError(
+                "clip", f"{frames} frames are no multiple of the tubelet, {tubelet}", "Repeat the last one"
+            )
+        return frames // tubelet, height // patch, width // patch
 
-    def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position table N D of a grid."""
-        native = self.pos_embed[0]
-        if grid == self.grid:
+    def positions(self, grid: ClipGrid) -> Tensor | None:
+        """Absolute positions N D of a grid; none where positions are rotary or relative."""
+        if self.pos_embed is None:
+            return None
+        native = self.pos_embed[0, -math.prod(self.clip_grid) :]  # N D
+        if grid == self.clip_grid:
             return native
         if self.resize_position == "interpolate":
-            return resize_table(native, self.grid, grid)
-        return sincos_2d(grid, self.spec.embed_dim).to(native.device, native.dtype)
+            return resize_table(native, self.clip_grid, grid)
+        return TABLES[self.position](grid, self.spec.embed_dim).to(native.device, native.dtype)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.pyramid`: outputs of four evenly spaced blocks, normed and resampled."""
-        tokens, grid = self.embed(x)
-        taps = [math.ceil(len(self.blocks) * (i + 1) / 4) - 1 for i in range(4)]
-        maps = []
-        for depth, block in enumerate(self.blocks):
-            tokens = block(tokens)
-            for stride, _ in (pair for pair in zip(STRIDES, taps, strict=True) if pair[1] == depth):
-                picture = self.norm(tokens).transpose(1, 2).unflatten(2, grid)  # B D h w
-                maps.append(_resample(picture, (x.shape[-2] // stride, x.shape[-1] // stride)))
-        return maps
+        depths = [math.ceil(len(self.blocks) * (i + 1) / 4) - 1 for i in range(4)]
+        maps = [token_map(tokens) for tokens in self.intermediate(x, depths)]  # B D h w, four times
+        sizes = [(x.shape[-2] // stride, x.shape[-1] // stride) for stride in STRIDES]
+        return [_resample(picture, size) for picture, size in zip(maps, sizes, strict=True)]
 
     def layers(self) -> list[nn.Module]:
-        """See `Backbone.layers`."""
+        """See `Backbone.layers`; positions and prefix tokens belong to the first."""
         return [self.patch_embed, *self.blocks, self.norm]
 
-    def _tokens(self, patch: Tensor, grid: tuple[int, int]) -> Tokens:
-        return Tokens(patch, patch.new_zeros(patch.shape[0], 0, patch.shape[-1]), (1, *grid))
+    def _make_positions(self, options: VitOptions, width: int, depth: int) -> None:
+        biases = {"relative": 1, "relative_per_block": depth}.get(options.position, 0)
+        self.rel_pos = nn.ModuleList(
+            RelativeBias(self.grid, self.heads, class_token=options.class_token) for _ in range(biases)
+        )
+        if options.position == "learned":
+            count = options.class_token + math.prod(self.clip_grid)
+            self.pos_embed = nn.Parameter(torch.empty(1, count, width))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+            return
+        table = None
+        if options.position in TABLES:
+            fixed = TABLES[options.position](self.clip_grid, width).clone()[None]
+            table = fixed.to(self.patch_embed.weight.device)  # "meta" while counting
+        self.register_buffer("pos_embed", table, persistent=False)
+
+    def _prefix(self, batch: int) -> list[Tensor]:
+        """Class token (with its learned position) and registers, B 1 D and B R D."""
+        prefix = []
+        if self.cls_token is not None:
+            learned = self.pos_embed if self.position == "learned" else None
+            prefix.append(self.cls_token if learned is None else self.cls_token + learned[:, :1])
+        if self.reg_token is not None:
+            prefix.append(self.reg_token)
+        return [token.expand(batch, -1, -1) for token in prefix]
+
+    def _rope(self, grid: ClipGrid, keep: Tensor | None) -> Rope | None:
+        if self.position not in ROPE_LAYOUTS:
+            return None
+        device = self.patch_embed.weight.device
+        head_dim = self.spec.embed_dim // self.heads
+        tables = rope_tables(grid, head_dim, ROPE_LAYOUTS[self.position], device)
+        rope = tables if keep is None else tables.at(keep)
+        return rope.after_prefix(self.num_prefix) if self.num_prefix else rope
+
+    def _tokens(self, tokens: Tensor, grid: ClipGrid) -> Tokens:
+        return Tokens(tokens[:, self.num_prefix :], tokens[:, : self.num_prefix], grid)
 
 
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
@@ -188,25 +289,38 @@ def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
     return torch.take_along_dim(tokens, index[..., None], dim=1)
 
 
-def init_transformer(module: nn.Module, blocks: nn.ModuleList, *, depth_scaled: bool) -> None:
-    """Truncated normal weights (standard deviation 0.02), zero biases, plain norms.
+def _check(options: VitOptions, width: int, heads: int) -> None:
+    """Refuse options that do not go together.
 
-    Args:
-        module: all its linear layers, convolutions and norms are initialised.
-        blocks: the transformer blocks in it.
-        depth_scaled: divide `attn.proj` and `mlp.fc2` of block l = 1, 2, … by √(2 l).
+    Raises:
+        RecipeError: the input is no multiple of the patch, the width none of the heads, or the kind of
+            positions does not know clips or registers.
     """
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d):
-            nn.init.trunc_normal_(part.weight, std=0.02)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-    if not depth_scaled:
-        return
-    with torch.no_grad():
-        for depth, block in enumerate(blocks, start=1):
-            for linear in (block.attn.proj, block.mlp.fc2):  # type: ignore[union-attr]
-                linear.weight.div_(math.sqrt(2 * depth))  # type: ignore[union-attr, operator]
+    height_px, width_px = options.input_size
+    if height_px % options.patch or width_px % options.patch:
+        raise RecipeError(
+            "backbone.input_size",
+            f"{height_px}×{width_px} pixels is no multiple of the patch, {options.patch}",
+            "Use multiples of the patch",
+        )
+    if width % heads:
+        raise RecipeError("backbone.heads", f"width {width} is no multiple of {heads} heads", "Change one")
+    if options.frames % options.tubelet:
+        raise RecipeError(
+            "backbone.frames",
+            f"{options.frames} is no multiple of the tubelet, {options.tubelet}",
+            "Change one",
+        )
+    if options.frames > options.tubelet and options.position in PICTURES_ONLY:
+        raise RecipeError(
+            "backbone.position",
+            f"{options.position} is for pictures, not for clips",
+            "Take sincos_3d or rope",
+        )
+    if options.registers and options.position.startswith("relative"):
+        raise RecipeError(
+            "backbone.registers", "have no place among relative positions", "Take another kind of position"
+        )
 
 
 def _resample(picture: Tensor, size: tuple[int, int]) -> Tensor:
@@ -260,55 +374,3 @@ def vit_huge(options: VitOptions) -> VisionTransformer:
 def vit_giant(options: VitOptions) -> VisionTransformer:
     """ViT-g, 1011 M parameters. Source: Zhai et al. 2022 (arXiv 2106.04560)."""
     return VisionTransformer(options, width=1408, depth=40, heads=16, mlp_ratio=48 / 11)
-
-
-def weights_from_ijepa(
-    checkpoint: Mapping[str, Any],
-    backbone: VisionTransformer,
-    *,
-    which: Literal["target_encoder", "encoder"] = "target_encoder",
-    where: object = "I-JEPA checkpoint",
-) -> dict[str, Tensor]:
-    """The weights of an official I-JEPA checkpoint, under our names.
-
-    Args:
-        checkpoint: the whole file, as `weights.read` gives it.
-        backbone: whose native grid the checkpoint must have.
-        which: the EMA target encoder, which the paper evaluates, or the context encoder.
-        where: the file, for errors.
-
-    Returns:
-        A state dict for `backbone`.
-
-    Raises:
-        WeightsError: the part is missing, or its position table is not that of the backbone's grid.
-    """
-    part = checkpoint.get(which)
-    if not isinstance(part, Mapping):
-        raise WeightsError(where, f"has no {which!r}", "Give a checkpoint of the I-JEPA authors' code")
-    weights = {str(key).removeprefix("module."): value for key, value in part.items()}
-    if isinstance(backbone.pos_embed, nn.Parameter):
-        return weights
-    stored, ours = weights.pop("pos_embed", None), backbone.pos_embed
-    if stored is not None and (
-        stored.shape != ours.shape or float((stored.float() - ours.cpu()).abs().max()) > 1e-3
-    ):
-        raise WeightsError(
-            where,
-            f"pos_embed {tuple(stored.shape)} is not the sine-cosine table of the grid {backbone.grid}",
-            "Build the backbone with the checkpoint's input_size and patch, or position: learned",
-        )
-    return weights
-
-
-def official_weights(
-    checkpoint: Mapping[str, Any], backbone: nn.Module, *, where: object
-) -> Mapping[str, Any]:
-    """The weights in a checkpoint of a known project's code; any other checkpoint as it is.
-
-    Raises:
-        WeightsError: it is recognised, but not of this backbone.
-    """
-    if isinstance(backbone, VisionTransformer) and {"target_encoder", "predictor"} <= checkpoint.keys():
-        return weights_from_ijepa(checkpoint, backbone, where=where)
-    return checkpoint
