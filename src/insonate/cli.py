@@ -270,7 +270,7 @@ def evaluate(
         say(json.dumps(plain({name: found.to_dict() for name, found in evaluation.metrics.items()})))
         return
     for name, found in evaluation.metrics.items():
-        say(f"{name:<20} {found.value:.4g} ({found.low:.4g} to {found.high:.4g})")
+        say(f"{name:<20} {found.text('{:.4g}'.format)}")
     say(out / "report.html")
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from insonate.data import Manifest, ManifestDataset
+from insonate.cli import main
+from insonate.data import Loader, Manifest, ManifestDataset
 from insonate.data.media import write_png
 from insonate.errors import InsonateError, ManifestError, ModelError
 from insonate.evaluate import compare_evaluations, evaluate_model, predict_loop
@@ -86,7 +88,7 @@ def test_regression_is_shown_by_bland_altman(manifest, tmp_path):
 def test_predictions_come_in_the_order_of_the_dataset(classifier, manifest):
     dataset = ManifestDataset(manifest, classifier.format, classifier.task.target())
     classifier.task.train()
-    predictions, truths = predict_loop(classifier.task, dataset, batch=5)
+    predictions, truths = predict_loop(classifier.task, Loader(dataset, 5, shuffle=False, drop_last=False))
     assert [p.meta.item_id for p in predictions] == [t.meta.item_id for t in truths] == [
         row["path"] for row in manifest.rows
     ]  # fmt: skip
@@ -132,3 +134,31 @@ def test_two_models_are_compared_item_by_item(classifier, manifest, tmp_path):
 def test_a_model_without_task_cannot_be_evaluated(manifest, tmp_path):
     with pytest.raises(ModelError, match="no task"):
         evaluate_model(Model(build_backbone(VIT)), manifest, out=tmp_path)
+
+
+def test_one_patient_has_no_interval_and_every_place_says_so(
+    classifier, manifest, tmp_path, monkeypatch, capsys
+):
+    one = manifest.with_rows([row | {"patient_id": "p", "split": "test"} for row in manifest.rows[8:]])
+    folder = classifier.save_pretrained(tmp_path / "model")
+    arguments = [
+        "evaluate",
+        str(folder),
+        str(one.write(manifest.root / "m.csv")),
+        "--out",
+        str(tmp_path / "e"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["insonate", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    shown = capsys.readouterr().out
+    assert "(no interval: one patient)" in shown
+    assert "nan" not in shown.lower()
+    content = json.loads((tmp_path / "e/evaluation.json").read_text())
+    for found in content["metrics"].values():
+        assert (found["low"], found["high"]) == (None, None)
+        assert found["no_interval"] == "no interval: one patient"
+    html = (tmp_path / "e/report.html").read_text()
+    assert html.count("(no interval: one patient)") >= len(content["metrics"])
+    assert "nan" not in html.partition("</style>")[2].partition("data:image")[0].lower()

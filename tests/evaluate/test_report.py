@@ -93,8 +93,11 @@ def test_synthetic_results_are_labelled():
 
 def test_cells_show_intervals_and_unknowns():
     interval = Interval(value=0.5, low=0.25, high=12.345, items=3, patients=2)
-    assert shown(interval) == "0.500 (0.250 – 12.35)"
-    assert shown(Interval(value=1.0, low=np.nan, high=np.nan, items=1, patients=1)) == "1.000"
+    assert shown(interval) == "0.500 (0.250 to 12.35)"
+    assert (
+        shown(Interval(value=1.0, low=np.nan, high=np.nan, items=1, patients=1))
+        == "1.000 (no interval: one patient)"
+    )
     assert [shown(None), shown(float("nan")), shown(7), shown("x")] == ["–", "–", "7", "x"]
 
 

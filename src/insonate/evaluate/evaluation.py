@@ -75,5 +75,5 @@ def compare_evaluations(first: Evaluation, second: Evaluation, *, seed: int = 0)
     }
 
 
-def _intervals_to_dict(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
+def _intervals_to_dict(intervals: dict[str, Interval]) -> dict[str, dict[str, float | str | None]]:
     return {name: interval.to_dict() for name, interval in intervals.items()}

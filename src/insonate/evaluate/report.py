@@ -53,7 +53,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of cells; the first cell of a row is its name, an `Interval` is shown as value (low – high)."""
+    """Rows of cells; the first cell of a row is its name, an `Interval` is shown as value (low to high)."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -131,9 +131,7 @@ def shown(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Interval):
-        if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
-            return number(cell.value)
-        return f"{number(cell.value)} ({number(cell.low)} – {number(cell.high)})"
+        return cell.text(number)
     if isinstance(cell, str):
         return cell
     return number(cell)

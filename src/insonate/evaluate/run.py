@@ -31,6 +31,7 @@ from insonate.tasks.base import Prediction, Task
 
 BASELINE_ITEMS = 1000
 """training labels that the trivial answer is made of, evenly spread over the training items"""
+BATCH = 16
 GROUPS = ("site", "vendor")
 LOWER_IS_BETTER = re.compile(
     r"^(?!dice).*(error|loss|distance|hausdorff|hd95|assd|mae|mse|_px$|_mm$|_weeks$|_deg$)"
@@ -71,7 +72,8 @@ def evaluate_model(
     training_rows = _training_rows(trained)
     if split != "train" or train_manifest is not None:
         _check_leak(dataset.rows, training_rows, manifest.source)
-    predictions, truths = predict_loop(task, dataset, tta=tta)
+    loader = Loader(dataset, min(BATCH, len(dataset)), shuffle=False, drop_last=False)
+    predictions, truths = predict_loop(task, loader, tta=tta)
     baseline = _baseline(model, task, trained, training_rows, truths)
     evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=split, seed=seed)
     sections = evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
@@ -83,9 +85,9 @@ def evaluate_model(
 
 
 def predict_loop(
-    task: Task, dataset: ManifestDataset, batch: int = 16, *, tta: bool = False
+    task: Task, loader: Loader, *, tta: bool = False
 ) -> tuple[list[Prediction], list[Prediction]]:
-    """Predictions and truths of all items, in the order of the dataset."""
+    """Predictions and truths of the loader's items, in its order."""
     device = next(task.parameters()).device
     training = task.training
     task.eval()
@@ -93,7 +95,7 @@ def predict_loop(
     truths: list[Prediction] = []
     try:
         with torch.inference_mode():
-            for cpu_batch in _batches(dataset, batch):
+            for cpu_batch in loader.epoch(0):
                 outputs = task.predict(_on(cpu_batch, device), tta=tta)
                 outputs = type(outputs)(*(part.cpu() for part in outputs))
                 predictions += task.decode(outputs, cpu_batch)
@@ -107,11 +109,6 @@ def _task_of(model: Model) -> Task:
     if model.task is None:
         raise ModelError("evaluation", "the model has no task", "Train a task on it first")
     return model.task
-
-
-def _batches(dataset: ManifestDataset, batch: int) -> Any:
-    loader = Loader(dataset, min(batch, len(dataset)), shuffle=False, drop_last=False)
-    return loader.epoch(0)
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:

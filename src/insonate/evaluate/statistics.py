@@ -7,6 +7,7 @@ Shapes: N items, P patients, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ CHUNK = 4_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A number with its 95 % interval; `low` and `high` are NaN where one patient or none gave it."""
+    """A number with its 95 % interval; `low` and `high` are NaN where there is none: see `no_interval`."""
 
     value: float
     low: float
@@ -30,9 +31,22 @@ class Interval:
     items: int
     patients: int
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain numbers, for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high,
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            return ""
+        return {0: "no item has it", 1: "no interval: one patient"}.get(self.patients, "no interval")
+
+    def text(self, number: Callable[[float], str]) -> str:
+        """`value (low to high)`, each told by `number`, or `value (no interval: one patient)`."""
+        spread = self.no_interval or f"{number(self.low)} to {number(self.high)}"
+        return f"{number(self.value)} ({spread})"
+
+    def to_dict(self) -> dict[str, float | str | None]:
+        """For JSON: `low` and `high` are null where `no_interval` says why."""
+        low, high = (None, None) if self.no_interval else (self.low, self.high)
+        return {"value": self.value, "low": low, "high": high, "no_interval": self.no_interval or None,
                 "items": self.items, "patients": self.patients}  # fmt: skip
 
 
