@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 
@@ -180,7 +181,9 @@ def test_an_epoch_goes_on_where_it_stopped(table):
 def test_two_ranks_see_what_one_sees(table):
     dataset = ManifestDataset(table, FMT, augment=ROUGH)
     one = Loader(dataset, 4)
-    halves = [Loader(dataset, 2, rank=r, world=2) for r in (0, 1)]
+    halves = [Loader(dataset, 2) for _ in (0, 1)]
+    for rank, half in enumerate(halves):
+        half.sampler.rank, half.sampler.world = rank, 2
     assert len(one) == len(halves[0]) == 3
     assert one.items_per_epoch == halves[0].items_per_epoch == 12
     for whole, first, second in zip(one.epoch(2), halves[0].epoch(2), halves[1].epoch(2), strict=True):
@@ -210,6 +213,24 @@ class Killed(ManifestDataset):
         if key.index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(key)
+
+
+class Hung(ManifestDataset):
+    """The process that reads its fourth item stops, as on a disk that does not answer."""
+
+    def __getitem__(self, key):
+        if key.index == 3:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hung_worker_is_one_clear_line_with_its_items(table, monkeypatch, workers):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    loader = Loader(Hung(table, FMT), 4, workers=workers, timeout_s=0.5, shuffle=False)
+    with pytest.raises(RunError, match=r"epoch 1, batch 1: .* for 0\.5 s; the batch is i0\.png, .*i3\.png\."):
+        list(loader.epoch(0))
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow  # torch tells it from a signal handler, at any moment: under xdist that ends the worker

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 
 from insonate import files
-from insonate.data import Manifest
+from insonate.data import Manifest, ManifestDataset
 from insonate.errors import InsonateError, RecipeError, RunError
 from insonate.hub import load
 from insonate.recipes import plain_yaml, run_recipe
@@ -170,6 +172,22 @@ def test_a_regression_is_standardised_by_the_training_labels(manifest_path, tmp_
     built = build(recipe(manifest_path, task={"name": "regression", "column": "weeks"}))
     weeks = [row["weeks"] for row in Manifest.read(manifest_path).select(split="train").rows]
     assert float(built.method.mean) == pytest.approx(np.mean(weeks))
+
+
+@pytest.mark.parametrize("method", [{}, {"task": None, "objective": PRETRAIN}])
+def test_validation_reads_in_the_recipe_s_workers(manifest_path, monkeypatch, method):
+    read, trainer = ManifestDataset.__getitem__, os.getpid()
+
+    def in_a_worker(self, key):
+        assert os.getpid() != trainer
+        return read(self, key)
+
+    built = build(recipe(manifest_path, data__workers=2, **method))
+    alone = build(recipe(manifest_path, **method))
+    expected = alone.validate(alone.method)
+    monkeypatch.setattr(ManifestDataset, "__getitem__", in_a_worker)
+    assert built.validate(built.method) == expected
+    assert not multiprocessing.active_children()
 
 
 def test_smaller_shares_of_the_patients_lie_inside_larger_ones(manifest_path):

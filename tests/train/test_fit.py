@@ -300,12 +300,15 @@ class Shades:
     def __len__(self) -> int:
         return 24
 
+    def item_id(self, index: int) -> str:
+        return f"item-{index}"
+
     def __getitem__(self, key):
         generator = torch.Generator().manual_seed(key.item_seed)
         value = 1.0 - 2 * (key.index % 2)
         return {
             "image": value + 0.3 * torch.randn(1, 4, 4, generator=generator),
-            "meta": Meta(item_id=f"item-{key.index}", original_hw=(4, 4)),
+            "meta": Meta(item_id=self.item_id(key.index), original_hw=(4, 4)),
             "item_seed": key.item_seed,
             "value": value,
         }

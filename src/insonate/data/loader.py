@@ -18,6 +18,11 @@ from insonate.data.sample import Batch, Sample
 from insonate.data.sampler import EpochSampler, ItemKey
 from insonate.errors import InsonateError, RunError
 
+TIMEOUT_S = 600.0
+"""longest wait for a batch: well above what a slow disk needs"""
+NAMED = 5
+"""items of a batch that an error names"""
+
 
 class ItemDataset(Protocol):
     """What the loader needs of a dataset."""
@@ -25,6 +30,9 @@ class ItemDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: ItemKey, /) -> Sample: ...
+
+    def item_id(self, index: int, /) -> str:
+        """What errors call an item."""
 
 
 class Loader:
@@ -36,9 +44,11 @@ class Loader:
         seed: of the run.
         shuffle: a new order each epoch; else the order of the dataset.
         workers: processes that read ahead; 0 reads in this one. They stay between epochs.
-        rank: of this process.
-        world: number of ranks; the global batch of a step is `batch · world` items, cut into rank slices.
+        timeout_s: without a batch from them for so long, the epoch ends with an error.
         drop_last: leave out the items that do not fill a last step.
+
+    On several ranks, set `sampler.rank` and `sampler.world`: the global batch of a step is `batch · world`
+    items, cut into rank slices.
 
     Raises:
         ManifestError: there are fewer items than one step needs.
@@ -46,11 +56,11 @@ class Loader:
 
     def __init__(
         self, dataset: ItemDataset, batch: int, *, seed: int = 0, shuffle: bool = True, workers: int = 0,
-        rank: int = 0, world: int = 1, drop_last: bool = True,
+        timeout_s: float = TIMEOUT_S, drop_last: bool = True,
     ) -> None:  # fmt: skip
-        self.dataset, self.batch, self.drop_last = dataset, batch, drop_last
+        self.dataset, self.batch, self.drop_last, self.timeout_s = dataset, batch, drop_last, timeout_s
         self.sampler = EpochSampler(
-            len(dataset), batch, seed=seed, shuffle=shuffle, rank=rank, world=world, drop_last=drop_last
+            len(dataset), batch, seed=seed, shuffle=shuffle, rank=0, world=1, drop_last=drop_last
         )
         with _quiet():
             self._torch: DataLoader[Batch | InsonateError] = DataLoader(
@@ -59,6 +69,7 @@ class Loader:
                 collate_fn=_as_is,
                 num_workers=workers,
                 persistent_workers=workers > 0,
+                timeout=timeout_s if workers else 0,
                 pin_memory=torch.cuda.is_available(),
             )
 
@@ -77,13 +88,13 @@ class Loader:
 
         Raises:
             InsonateError: an item cannot be read; it names the file.
-            RunError: a worker was killed.
+            RunError: a worker was killed, or none has delivered for `timeout_s`.
         """
         self.sampler.current_epoch, self.sampler.start_step = epoch, start_step
         with _quiet(), worker_death_told():
             batches = iter(self._torch)
         for step in range(start_step, len(self)):
-            with worker_death_told():
+            with worker_death_told(), self._hang_told(epoch, step):
                 batch = next(batches)
             if isinstance(batch, InsonateError):
                 try:
@@ -92,6 +103,41 @@ class Loader:
                     del batch  # else frame and error hold each other, and the workers stop late
             batch["step_seed"] = self.sampler.step_seed(epoch, step)
             yield batch
+
+    @contextlib.contextmanager
+    def _hang_told(self, epoch: int, step: int) -> Iterator[None]:
+        """Turn torch's time-out into one line with the items of the batch, and end the workers.
+
+        Raises:
+            RunError: no worker has delivered for `timeout_s`.
+            RuntimeError: any other of the block.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader timed out" not in str(error):
+                raise
+            _end_workers(self._torch)
+            mine = self.sampler.of_rank(self.sampler.order(epoch), step)
+            names = [self.dataset.item_id(int(index)) for index in mine[:NAMED]]
+            more = f" and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
+            raise RunError(
+                f"epoch {epoch + 1}, batch {step + 1}",
+                f"nothing came from the processes that read ahead for {self.timeout_s:g} s; "
+                f"the batch is {', '.join(names)}{more}",
+                "Look at these files and their disk, or raise data.timeout_s; the same command goes on from "
+                "the last checkpoint",
+            ) from None
+
+
+def _end_workers(loader: DataLoader[Any]) -> None:
+    """End them all, also those that answer no signal but SIGKILL."""
+    iterator: Any = loader._iterator
+    loader._iterator = None
+    iterator._shutdown_workers()
+    for worker in iterator._workers:
+        worker.kill()
+        worker.join()
 
 
 def collate(samples: Sequence[Sample], step_seed: int = 0) -> Batch:

@@ -58,10 +58,14 @@ class EpochSampler:
         return seed_of("step", self.seed, epoch, step)
 
     def __iter__(self) -> Iterator[list[ItemKey]]:
-        epoch, order, whole = self.current_epoch, self.order(self.current_epoch), self.batch * self.world
+        epoch, order = self.current_epoch, self.order(self.current_epoch)
         for step in range(self.start_step, len(self)):
-            items = order[step * whole : (step + 1) * whole]
-            mine = np.array_split(items, self.world)[self.rank]
-            if not len(mine):  # a last step with fewer items than ranks: all ranks must take part
-                mine = items[:1]
+            mine = self.of_rank(order, step)
             yield [ItemKey(int(i), seed_of("item", self.seed, epoch, int(i))) for i in mine]
+
+    def of_rank(self, order: np.ndarray, step: int) -> np.ndarray:
+        """Items of this rank in a step of an epoch with this `order`."""
+        whole = self.batch * self.world
+        items = order[step * whole : (step + 1) * whole]
+        mine = np.array_split(items, self.world)[self.rank]
+        return mine if len(mine) else items[:1]  # fewer items than ranks are left: all ranks must take part

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -72,8 +71,7 @@ def evaluate_model(
     training_rows = _training_rows(trained)
     if split != "train" or train_manifest is not None:
         _check_leak(dataset.rows, training_rows, manifest.source)
-    loader = Loader(dataset, min(BATCH, len(dataset)), shuffle=False, drop_last=False)
-    predictions, truths = predict_loop(task, loader, tta=tta)
+    predictions, truths = predict_loop(task, _in_order(dataset), tta=tta)
     baseline = _baseline(model, task, trained, training_rows, truths)
     evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=split, seed=seed)
     sections = evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
@@ -109,6 +107,10 @@ def _task_of(model: Model) -> Task:
     if model.task is None:
         raise ModelError("evaluation", "the model has no task", "Train a task on it first")
     return model.task
+
+
+def _in_order(dataset: ManifestDataset) -> Loader:
+    return Loader(dataset, min(BATCH, len(dataset)), shuffle=False, drop_last=False)
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
@@ -150,7 +152,7 @@ def _baseline(
     chosen = np.unique(np.linspace(0, len(labelled) - 1, count).round().astype(int))
     some = manifest.with_rows([labelled[i] for i in chosen])
     dataset = ManifestDataset(some, model.format, task.target())
-    known = [truth for batch in _batches(dataset, 16) for truth in task.truth(batch)]
+    known = [truth for batch in _in_order(dataset).epoch(0) for truth in task.truth(batch)]
     return [task.trivial(known, truth.meta) for truth in truths]
 
 

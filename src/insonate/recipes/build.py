@@ -65,7 +65,7 @@ def build(recipe: Recipe) -> Built:
         raise RecipeError(where, what, "Add items, or make data.batch smaller")
     if isinstance(method, Regression):
         method.fit(dataset.labels)
-    loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers)
+    loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers, timeout_s=data.timeout_s)
     digests = {f"the rows of data.split {data.split!r} in {data.manifest}": dataset.digest()}
     validate = None
     if held_out is not None:
@@ -165,10 +165,14 @@ def validation(dataset: ManifestDataset, recipe: Recipe) -> Callable[[Objective 
     """Mean scores of a task, or the loss of an objective, over a held-out dataset."""
 
     def validate(method: Objective | Task) -> dict[str, float]:
+        data = recipe.data
+        loader = Loader(
+            dataset, min(data.batch, len(dataset)), seed=recipe.seed, shuffle=False, drop_last=False,
+            workers=data.workers, timeout_s=data.timeout_s,
+        )  # fmt: skip
         if isinstance(method, Task):
-            predictions, truths = predict_loop(method, dataset, batch=recipe.data.batch)
-            return mean_scores(method, predictions, truths)
-        return {"val_loss": mean_loss(method, dataset, recipe)}
+            return mean_scores(method, *predict_loop(method, loader))
+        return {"val_loss": mean_loss(method, loader)}
 
     return validate
 
@@ -196,12 +200,9 @@ def mean_scores(
 
 
 @torch.no_grad()
-def mean_loss(method: nn.Module, dataset: ManifestDataset, recipe: Recipe) -> float:
-    """Loss over a dataset, in eval mode, with the same masks at each call."""
+def mean_loss(method: nn.Module, loader: Loader) -> float:
+    """Loss over the loader's items, in eval mode, with the same masks at each call."""
     device = next(method.parameters()).device
-    loader = Loader(
-        dataset, min(recipe.data.batch, len(dataset)), seed=recipe.seed, shuffle=False, drop_last=False
-    )
     was_training, losses, weights = method.training, [], []
     method.eval()
     try:

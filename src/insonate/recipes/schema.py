@@ -58,6 +58,8 @@ class DataRecipe(Options):
     """items per step on each device"""
     workers: int = Field(default=0, ge=0, le=256)
     """loader processes; 0 = read in the training process"""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """without a batch from the loader processes for so long, the run ends with an error"""
     split: str = "train"
     """value of the manifest's column `split` to train on"""
     val_split: str | None = Field(default="val", validate_default=True)
