@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -71,7 +68,8 @@ def test_animated_gif_is_a_video_with_its_frame_rate(tmp_path: Path) -> None:
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=40)
     info = probe(tmp_path / "a.gif")
     assert (info.kind, info.frames, info.fps) == ("video", 5, 25.0)
-    assert np.abs(read_frames(tmp_path / "a.gif", [3])[0, ..., 0].astype(int) - cine(5)[3]).max() < 4
+    assert info.times_s == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+    assert np.array_equal(read_frames(tmp_path / "a.gif", [3])[0], cine(5)[3])
 
 
 def test_grey_video_comes_back_as_luma_with_its_range(clip_path: Path) -> None:
@@ -222,25 +220,3 @@ def test_shared_clips_are_read_whole_and_by_frame(shared_data: Path) -> None:
         frames = read_frames(path)
         assert len(frames) == info.frames
         assert np.array_equal(read_frames(path, [info.frames - 1]), frames[-1:])
-
-
-@pytest.mark.slow
-def test_hostile_media_are_read_or_refused(shared_data: Path, tools: Path, tmp_path: Path) -> None:
-    out = tmp_path / "hostile"
-    command = [sys.executable, tools / "hostile.py", shared_data, out, "--count", "500", "--small"]
-    subprocess.run([*command, "--kinds", "media,dicom"], check=True, stdout=subprocess.DEVNULL)
-    with (out / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        cases = [row for row in csv.DictReader(file) if ".nii" not in row["file"]]
-    assert len(cases) > 400
-    wrong = [case for case in cases if not as_expected(case, out / case["file"])]
-    assert not wrong
-
-
-def as_expected(case: dict[str, str], path: Path) -> bool:
-    try:
-        info = probe(path)
-        frames = read_frames(path)
-    except InsonateError:
-        return case["expected"] != "ok"
-    calibrated = case["check"] == "spacing-unknown" and info.spacing is not None
-    return case["expected"] != "error" and len(frames) == info.frames and not calibrated

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from insonate.data.limits import limited
 from insonate.data.media import probe, read_frames, write_dicom
-from insonate.data.media.calibration import frame_rate, pixel_spacing
+from insonate.data.media.calibration import pixel_spacing
+from insonate.data.media.timing import frame_times
 from insonate.data.spacing import Spacing
 from insonate.errors import MediaError
 
@@ -176,9 +179,11 @@ def test_negative_deltas_and_dummy_regions_are_understood() -> None:
     assert near(spacing_of(dummy, region(x=-0.02, y=0.03)))
 
 
-def test_doppler_colour_and_trace_regions_do_not_calibrate() -> None:
-    assert spacing_of(region(kind=2), region(kind=10, unit=4)) is None
+def test_doppler_and_trace_regions_do_not_calibrate_and_colour_only_alone() -> None:
+    assert spacing_of(region(kind=3), region(kind=10, unit=4)) is None
     assert near(spacing_of(region(), region(kind=10, unit=4, x=0.5, y=0.0)))
+    assert near(spacing_of(region(), region(kind=2, x=0.5)))
+    assert near(spacing_of(region(kind=2)))  # a colour image of tissue that is named as colour alone
 
 
 def test_region_outside_the_frame_is_unknown() -> None:
@@ -208,17 +213,26 @@ def test_pixel_spacing_counts_only_without_regions() -> None:
     assert pixel_spacing(placeholder, 40, 50) is None
 
 
-def test_frame_rate_from_time_vector_and_cine_rate() -> None:
+def test_frame_times_from_time_vector_and_cine_rate() -> None:
     header = Dataset()
-    assert frame_rate(header, 3) is None
-    header.CineRate = 30
-    assert frame_rate(header, 3) == 30
+    assert frame_times(header, 3) is None
+    header.CineRate = 20
+    assert frame_times(header, 3) == (0.0, 0.05, 0.1)
     header.FrameTimeVector = [0, 40, 60]
-    assert frame_rate(header, 3) == 20
-    assert frame_rate(header, 4) == 30  # a vector of another length says nothing
+    assert frame_times(header, 3) == pytest.approx((0, 0.04, 0.1))
+    assert frame_times(header, 4) == pytest.approx((0, 0.05, 0.1, 0.15))  # a vector of another length
     header.FrameTime = 10
-    assert frame_rate(header, 3) == 100
-    assert frame_rate(header, 1) is None
+    assert frame_times(header, 3) == (0.0, 0.01, 0.02)
+    header.FrameIncrementPointer = Tag("FrameTimeVector")
+    assert frame_times(header, 3) == pytest.approx((0, 0.04, 0.1))
+    assert frame_times(header, 1) is None
+
+
+@pytest.mark.parametrize("vector", [[0, -33, 33], [0, 33, float("nan")], [0, 0, 0]])
+def test_senseless_frame_times_are_unknown(vector: list[float]) -> None:
+    header = Dataset()
+    header["FrameTimeVector"] = DataElement(0x00181065, "FD", vector)  # a DS element would not hold them
+    assert frame_times(header, 3) is None
 
 
 def test_truncated_dicom_names_file_and_frame(tmp_path: Path) -> None:
@@ -261,38 +275,3 @@ def test_errors_do_not_name_the_patient(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         read_frames(path)
     assert "ZZPHI" not in str(caught.value)
-
-
-SHARED_SPACING_MM = {
-    "orthanc_Issue16_HP_pediatric_echo_34f": (0.2286, 0.2857),
-    "dcm4che_YBR_FULL-RLE_ACUSON": (0.0954, 0.0954),
-    "fodicom_DIRW0007_ACUSON_65f": (0.5248, 0.5248),
-    "pydicom_examples_ybr_color_PLA30f": None,
-    "pydicom_examples_palette": None,
-    "dcm4che_GE_27f_jpegxl": "unreadable",
-}
-
-
-@pytest.mark.parametrize("name", SHARED_SPACING_MM)
-def test_shared_dicom_has_the_catalogued_calibration(shared_data: Path, name: str) -> None:
-    wanted = SHARED_SPACING_MM[name]
-    path = shared_data / "dicom_us" / f"{name}.dcm"
-    if wanted == "unreadable":
-        with pytest.raises(MediaError, match="transfer syntax"):
-            probe(path)
-        return
-    info = probe(path)
-    assert len(read_frames(path, [0])) == 1
-    if wanted is None:
-        assert info.spacing is None
-    else:
-        assert info.spacing is not None
-        assert np.allclose([info.spacing.row_mm, info.spacing.col_mm], wanted, atol=1e-4)
-
-
-def test_shared_cine_of_palette_colour_agrees_between_codecs(shared_data: Path) -> None:
-    folder = shared_data / "dicom_us"
-    rle = read_frames(folder / "dcm4che_US-PAL-8-10x-echo_rle.dcm", [0, 9])
-    jpegls = read_frames(folder / "dcm4che_US-PAL-8-10x-echo_jpegls.dcm", [0, 9])
-    assert rle.shape == (2, 430, 600, 3)
-    assert np.array_equal(rle, jpegls)

@@ -14,7 +14,7 @@ COLUMNS = (
 )  # fmt: skip
 """columns of every manifest; `frame` (the labelled one of a loop) and the label columns may follow"""
 
-KINDS = ("image", "video", "dicom")
+KINDS = ("image", "video", "dicom", "volume")
 SPLITS = ("train", "val", "test")
 
 Row = dict[str, Any]

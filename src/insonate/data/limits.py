@@ -33,12 +33,14 @@ class Limits:
     jpeg_scans: int = 64
     """of one JPEG: each scan of a progressive file passes over the whole image"""
     inflated_bytes: int = 2**28
-    """of a deflated DICOM file, which is held in memory"""
+    """of a deflated DICOM file, which is held in memory, and of a packed volume, up to its end"""
     elements: int = 200_000
     fragments: int = 200_000
     """of the pixel data of one DICOM file"""
     regions: int = 64
     """ultrasound regions that are looked at"""
+    header_bytes: int = 2**24
+    """of the text before the numbers of a MetaImage: a tracked frame needs about a kilobyte"""
     element_bytes: int = 2**20
     """a longer element of a DICOM header is left on the disk"""
 

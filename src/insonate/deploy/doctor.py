@@ -22,7 +22,10 @@ from insonate.files import atomic_write
 Status = Literal["PASS", "WARN", "FAIL"]
 FREE_GB = 5.0
 """below this the disk is reported: a run keeps two checkpoints and a model"""
-EXTRAS = {"dicom": ("gdcm", "JPEG lossless DICOM"), "slurm": ("submitit", "runs on SLURM")}
+EXTRAS = {
+    "dicom": ("imagecodecs", "lossless and 12-bit JPEG and JPEG XL in DICOM"),
+    "slurm": ("submitit", "runs on SLURM"),
+}
 """extra → module that it brings, and what it is for"""
 
 

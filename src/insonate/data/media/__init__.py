@@ -1,17 +1,31 @@
-"""Stills, cine clips and DICOM: what a file holds, its frames, and writing them.
+"""Stills, cine clips, DICOM and volumes: what a file holds, its frames, and writing them.
 
-- `door`: sniffs, checks and dispatches: `probe`, `read_frames`, `is_media`.
-- `info`: the facts of a file.
-- `image`, `video`, `dicom`: one format each.
-- `dicom_bytes`: lengths and fragments of a DICOM file, checked before they are believed.
-- `calibration`: mm per pixel and frame rate from a DICOM header.
+- `door`: checks and dispatches: `MediaFile`, `probe`, `read_frames`, `read_tracks`, `is_media`.
+- `sniff`, `regular`: which reader a file needs; opening regular files only.
+- `info`: the facts of a file, times and poses; `medium`: what a reader gives the door.
+- `image`, `animation`, `video`, `dicom`, `nifti`, `metaimage`: one family of formats each.
+- `dicom_bytes`, `dicom_pixels`: lengths and fragments, checked before they are believed; frames of them.
+- `coded`: the size of a compressed frame, from its first bytes.
+- `calibration`, `timing`: scales and times from a DICOM header.
+- `volume`, `transparency`: what two formats share.
 - `writing`: PNG, MP4 and DICOM files.
 
 May import errors, files, `data.limits` and `data.spacing`; no torch.
 """
 
-from insonate.data.media.door import is_media, probe, read_frames
-from insonate.data.media.info import MediaInfo
+from insonate.data.media.door import MediaFile, is_media, probe, read_frames, read_tracks
+from insonate.data.media.info import MediaInfo, Track
 from insonate.data.media.writing import write_dicom, write_png, write_video
 
-__all__ = ["MediaInfo", "is_media", "probe", "read_frames", "write_dicom", "write_png", "write_video"]
+__all__ = [
+    "MediaFile",
+    "MediaInfo",
+    "Track",
+    "is_media",
+    "probe",
+    "read_frames",
+    "read_tracks",
+    "write_dicom",
+    "write_png",
+    "write_video",
+]

@@ -1,21 +1,31 @@
-"""Millimetres per pixel and frame rate from a DICOM header; what is not certain is `None`.
+"""Millimetres, seconds or cm/s per pixel from a DICOM header; what is not certain is `None`.
 
-Source: DICOM PS3.3 C.8.5.5 (US Region Calibration), C.7.6.5 (Cine), 10.7 (Pixel Spacing).
+Source: DICOM PS3.3 C.8.5.5 (US Region Calibration), C.7.6.16.2.1 (Pixel Measures), 10.7 (Pixel Spacing).
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
 from insonate.data.limits import limits
-from insonate.data.media.info import rate_or_none
-from insonate.data.spacing import Spacing, spacing_or_none
+from insonate.data.media.timing import number, numbers
+from insonate.data.spacing import Region, RegionName, Spacing, Step, Unit, spacing_or_none, step_or_none
 
-TISSUE, CENTIMETRES, SPATIAL_2D = 1, 3, 1
-MM_PER_CM = 10.0
+SPATIAL_2D, M_MODE, SPECTRAL, WAVEFORM, GRAPHICS = 1, 2, 3, 4, 5
+"""region spatial format"""
+TISSUE, COLOUR = 1, 2
+"""region data type, as are the keys of `NAMES`"""
+NAMES: dict[int, RegionName] = {
+    3: "spectral", 4: "spectral", 5: "trace", 6: "trace", 7: "trace", 8: "trace", 9: "trace", 10: "ecg",
+    11: "trace", 12: "trace", 13: "bar", 14: "bar", 16: "trace", 17: "trace",
+}  # fmt: skip
+FORMS: dict[int, RegionName] = {SPECTRAL: "spectral", WAVEFORM: "trace", GRAPHICS: "graphics"}
+"""of tissue or colour that is not shown as an image"""
+UNITS: dict[int, tuple[Unit, float]] = {3: ("mm", 10.0), 4: ("s", 1.0), 5: ("hz", 1.0), 7: ("cm/s", 1.0)}
+"""code of a physical unit → ours, and how many of ours it is; other units calibrate nothing here"""
 EDGE_PX = 1
 """scanners give the last pixel or the one after it as a region's end"""
 PLACEHOLDER = [1.0, 1.0]
@@ -24,80 +34,99 @@ AGREEMENT = 1e-3
 """relative: two tissue regions of one scale agree within this"""
 
 
-class Region(NamedTuple):
-    """One 2-D tissue region: its box (pixels, ends included) and scale."""
+def regions(header: Dataset, height: int, width: int) -> tuple[Region, ...]:
+    """The pictures within a frame that the header names, in its order.
 
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    spacing: Spacing | None
+    Placeholders (data type 0), regions without area and regions wholly outside the frame are left out. One
+    that reaches out of the frame was calibrated before the image was resized: its scales are unknown.
+    """
+    found = []
+    for item in list(header.get("SequenceOfUltrasoundRegions") or [])[: limits().regions]:
+        name = _name(item)
+        region = None if name is None else _region(item, name, height, width)
+        if region is not None:
+            found.append(region)
+    return tuple(found)
 
 
 def pixel_spacing(header: Dataset, height: int, width: int) -> Spacing | None:
-    """Millimetres per pixel of the 2-D tissue image.
+    """Millimetres per pixel of the image of tissue.
 
-    Regions decide where there are any; colour, Doppler, ECG and placeholder regions do not count. A tissue
-    region outside the frame means that the image was resized after it was calibrated, and two of them with
-    different scales leave no one answer: both give `None`. Without regions, Pixel Spacing counts.
+    Regions decide where there are any: the 2-D ones, or colour ones where there is no other; spectra, traces
+    and placeholders do not count. Regions with different scales leave no one answer, nor does one that
+    reaches out of the frame: both give `None`. Without regions, Pixel Spacing counts.
     """
-    regions = header.get("SequenceOfUltrasoundRegions")
-    if not regions:
-        return _from_pixel_spacing(header)
-    tissue = [_region(item) for item in list(regions)[: limits().regions] if _is_tissue(item)]
-    if not tissue or not all(_inside(region, height, width) for region in tissue):
-        return None
-    first = tissue[0].spacing
-    if first is None or not all(_same(first, region.spacing) for region in tissue):
+    if not header.get("SequenceOfUltrasoundRegions"):
+        return agreed([_from_pixel_spacing(header.get("PixelSpacing"))])
+    found = regions(header, height, width)
+    for name in ("2d", "colour"):
+        of_tissue = [region.spacing for region in found if region.name == name]
+        if of_tissue:
+            return agreed(of_tissue)
+    return None
+
+
+def frame_spacings(header: Dataset, frames: int) -> tuple[Spacing | None, ...]:
+    """Of each frame of an enhanced multi-frame file, from its Pixel Measures; empty where there are none."""
+    each = list(header.get("PerFrameFunctionalGroupsSequence") or [])
+    shared = _measured(next(iter(header.get("SharedFunctionalGroupsSequence") or []), Dataset()))
+    found = [_measured(item) or shared for item in each] if len(each) == frames else [shared] * frames
+    return tuple(found) if any(found) else ()
+
+
+def agreed(spacings: Sequence[Spacing | None]) -> Spacing | None:
+    """What all have in common, or `None`."""
+    first = spacings[0] if spacings else None
+    if first is None or not all(_same(first, spacing) for spacing in spacings):
         return None
     return first
 
 
-def frame_rate(header: Dataset, frames: int) -> float | None:
-    """Frames per second, from Frame Time, Frame Time Vector or Cine Rate: the first that is usable."""
-    time_ms = number(header, "FrameTime")
-    if time_ms is not None and time_ms > 0:
-        return rate_or_none(1000 / time_ms, frames)
-    vector_ms = _numbers(header.get("FrameTimeVector"))
-    if vector_ms is not None and len(vector_ms) == frames > 1:  # the first entry is 0
-        steps_ms = vector_ms[1:]
-        if min(steps_ms) > 0:
-            return rate_or_none(1000 * len(steps_ms) / sum(steps_ms), frames)
-    return rate_or_none(number(header, "CineRate"), frames)
-
-
-def number(header: Dataset, keyword: str) -> float | None:
-    """The element as one finite number, or `None`."""
-    try:
-        value = float(header.get(keyword))
-    except (TypeError, ValueError, OverflowError):
+def _name(item: Dataset) -> RegionName | None:
+    kind, form = number(item, "RegionDataType"), number(item, "RegionSpatialFormat")
+    if not kind:
         return None
-    return value if math.isfinite(value) else None
+    if form == M_MODE:
+        return "m-mode"
+    if kind in {TISSUE, COLOUR}:
+        if form not in {SPATIAL_2D, None}:
+            return FORMS.get(int(form), "other")
+        return "2d" if kind == TISSUE else "colour"
+    return NAMES.get(int(kind), "other")
 
 
-def _is_tissue(region: Dataset) -> bool:
-    return (
-        number(region, "RegionDataType") == TISSUE
-        and number(region, "RegionSpatialFormat") in {SPATIAL_2D, None}
-        and number(region, "PhysicalUnitsXDirection") == CENTIMETRES
-        and number(region, "PhysicalUnitsYDirection") == CENTIMETRES
+def _region(item: Dataset, name: RegionName, height: int, width: int) -> Region | None:
+    box = [number(item, f"RegionLocation{edge}") for edge in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+    if any(value is None for value in box):
+        return None
+    x0, y0, x1, y1 = (int(value or 0) for value in box)
+    if not (0 <= x0 < x1 and 0 <= y0 < y1) or x0 >= width or y0 >= height:
+        return None
+    within = x1 < width + EDGE_PX and y1 < height + EDGE_PX
+    return Region(
+        name=name,
+        box=(x0, y0, min(x1 + 1, width), min(y1 + 1, height)),
+        across=_step(item, "X") if within else None,
+        down=_step(item, "Y") if within else None,
     )
 
 
-def _region(region: Dataset) -> Region:
-    box = [number(region, f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
-    x0, y0, x1, y1 = (math.nan if v is None else v for v in box)
-    row_cm, col_cm = number(region, "PhysicalDeltaY"), number(region, "PhysicalDeltaX")
-    # an axis that runs the other way has a negative step
-    row_mm = None if row_cm is None else MM_PER_CM * abs(row_cm)
-    col_mm = None if col_cm is None else MM_PER_CM * abs(col_cm)
-    return Region(x0, y0, x1, y1, spacing_or_none(row_mm, col_mm))
+def _step(item: Dataset, axis: str) -> Step | None:
+    unit, factor = UNITS.get(int(number(item, f"PhysicalUnits{axis}Direction") or 0), (None, 0.0))
+    delta = number(item, f"PhysicalDelta{axis}")
+    return None if unit is None or delta is None else step_or_none(factor * delta, unit)
 
 
-def _inside(region: Region, height: int, width: int) -> bool:
-    return (
-        0 <= region.x0 < region.x1 < width + EDGE_PX and 0 <= region.y0 < region.y1 < height + EDGE_PX
-    )  # false for NaN too
+def _measured(groups: Dataset) -> Spacing | None:
+    measures = next(iter(groups.get("PixelMeasuresSequence") or []), None)
+    return None if measures is None else _from_pixel_spacing(measures.get("PixelSpacing"))
+
+
+def _from_pixel_spacing(element: object) -> Spacing | None:
+    values = numbers(element)
+    if values is None or len(values) != 2 or values == PLACEHOLDER:
+        return None
+    return spacing_or_none(*values)
 
 
 def _same(one: Spacing, other: Spacing | None) -> bool:
@@ -105,20 +134,3 @@ def _same(one: Spacing, other: Spacing | None) -> bool:
         math.isclose(a, b, rel_tol=AGREEMENT)
         for a, b in ((one.row_mm, other.row_mm), (one.col_mm, other.col_mm))
     )
-
-
-def _from_pixel_spacing(header: Dataset) -> Spacing | None:
-    values = _numbers(header.get("PixelSpacing"))
-    if values is None or len(values) != 2 or values == PLACEHOLDER:
-        return None
-    return spacing_or_none(*values)
-
-
-def _numbers(values: object) -> list[float] | None:
-    if values is None or isinstance(values, str | bytes):
-        return None
-    try:
-        found = [float(v) for v in values]  # type: ignore[attr-defined]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if all(math.isfinite(v) for v in found) else None

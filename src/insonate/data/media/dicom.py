@@ -1,136 +1,163 @@
 """Ultrasound DICOM: header first, bounded and checked, then the pixels that were asked for.
 
 Shapes: T frames, H W pixels, 3 = RGB. Colour of any kind (YBR, palette) comes as RGB; grey of more than eight
-bits is scaled from its stored range to eight; MONOCHROME1 is inverted.
-Messages never hold values of the file's text: they may name a patient.
+bits is scaled from its stored range to eight; MONOCHROME1 is inverted. Of an H.264 or MPEG file the video
+inside is read. Messages never hold values of the file's text: they may name a patient.
 """
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Container, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut
-from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID
+from pydicom.uid import UID, MPEGTransferSyntaxes
 
 from insonate.data.limits import check_geometry, limits
-from insonate.data.media.calibration import frame_rate, number, pixel_spacing
-from insonate.data.media.dicom_bytes import COPY_AGAIN, check_pixels, plain
-from insonate.data.media.info import MediaInfo, clean
-from insonate.errors import InsonateError, MediaError
+from insonate.data.media import calibration
+from insonate.data.media.dicom_bytes import COPY_AGAIN, Joined, Pixels, find_pixels, plain
+from insonate.data.media.dicom_pixels import Frames, Layout, check_decoder
+from insonate.data.media.info import MediaInfo, Track, clean, mean_rate
+from insonate.data.media.timing import frame_times, number
+from insonate.data.media.video import Clip
+from insonate.errors import MediaError
 
+COLOURS = ("Red", "Green", "Blue")
 TAGS = [
     "BitsAllocated",
     "BitsStored",
-    "BluePaletteColorLookupTableData",
-    "BluePaletteColorLookupTableDescriptor",
     "CineRate",
     "Columns",
+    "FrameIncrementPointer",
     "FrameTime",
     "FrameTimeVector",
-    "GreenPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableDescriptor",
     "Manufacturer",
     "NumberOfFrames",
     "PatientID",
+    "PerFrameFunctionalGroupsSequence",
     "PhotometricInterpretation",
     "PixelRepresentation",
     "PixelSpacing",
     "PlanarConfiguration",
-    "RedPaletteColorLookupTableData",
-    "RedPaletteColorLookupTableDescriptor",
     "Rows",
     "SamplesPerPixel",
-    "SegmentedBluePaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
     "SequenceOfUltrasoundRegions",
     "SeriesInstanceUID",
+    "SharedFunctionalGroupsSequence",
     "SpecificCharacterSet",
     "StudyInstanceUID",
+    *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
 ]
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+IN_VIDEO = ("YBR_PARTIAL_420", "YBR_PARTIAL_422", *THREE_SAMPLES, "MONOCHROME2")
 
 
-class Layout(NamedTuple):
-    """The attributes that say how to read the pixels, checked."""
-
-    frames: int
-    height: int
-    width: int
-    samples: int
-    bits_allocated: int
-    bits_stored: int
-    signed: bool
-    photometric: str
-
-    @property
-    def frame_bytes(self) -> int:
-        """Of one uncompressed frame."""
-        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
-        return self.height * self.width * samples * self.bits_allocated // 8
-
-
-def probe(path: Path, file: BinaryIO) -> MediaInfo:
-    """Facts from the header.
+def opened(path: Path, file: BinaryIO) -> Instance:
+    """The instance, its header read and its pixel data found; nothing is decoded.
 
     Raises:
         MediaError: the header contradicts itself or asks for more than the limits, or pixels are missing.
     """
-    with _quiet():
-        file, syntax = plain(path, file)
-        header = _header(file)
-        layout = _layout(path, header)
-        check_geometry(path, layout.frames, layout.height, layout.width)
-        check_pixels(path, file, syntax, layout.frame_bytes, layout.frames)
-        return MediaInfo(
-            path=path,
-            kind="dicom",
-            frames=layout.frames,
-            height=layout.height,
-            width=layout.width,
-            fps=frame_rate(header, layout.frames),
-            spacing=pixel_spacing(header, layout.height, layout.width),
-            patient_id=clean(header.get("PatientID") or ""),
-            study_id=clean(header.get("StudyInstanceUID") or ""),
-            series_id=clean(header.get("SeriesInstanceUID") or ""),
-            vendor=clean(header.get("Manufacturer") or ""),
-        )
+    return Instance(path, file)
 
 
-def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.ndarray:
-    """The frames at `indices` (ascending, checked): T H W or T H W 3, uint8.
+class Instance:
+    """A `Medium`."""
 
-    Raises:
-        MediaError: no decoder is installed, or a frame is missing or damaged.
-    """
-    with _quiet():
-        file, _ = plain(path, file)
-        header = _header(file)
-        layout = _layout(path, header)
-        _check_decoder(path, header.file_meta.TransferSyntaxUID)
-        wanted = None if len(indices) == layout.frames else indices
-        file.seek(0)
-        decoded = cast("Generator[np.ndarray]", iter_pixels(file, indices=wanted))
-        with closing(decoded) as pixels:  # it moves `file` when it ends, which must be open then
-            frames = [
-                _eight_bits(_next(path, pixels, index, info.frames), header, layout) for index in indices
-            ]
-    shape = (layout.height, layout.width)
-    for index, frame in zip(indices, frames, strict=True):
-        if frame.shape[:2] != shape:
-            what = f"frame {index} has the size {frame.shape[:2]}, the header says {shape}"
-            raise MediaError(path, what, COPY_AGAIN)
-    return np.stack(frames)
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._clip: Clip | None = None
+        with _quiet():
+            file, syntax = plain(path, file)
+            header = _header(file)
+            uid = UID(header.file_meta.TransferSyntaxUID)
+            film = uid in MPEGTransferSyntaxes
+            layout = _layout(path, header, film=film)
+            check_geometry(path, layout.frames, layout.height, layout.width)
+            pixels = find_pixels(
+                path,
+                file,
+                syntax,
+                frame_bytes=layout.frame_bytes,
+                frames=layout.frames,
+                fewest_fragments=1 if film else layout.frames,
+            )
+            self.info = _info(path, header, layout)
+            if film:
+                self._open_clip(file, pixels)
+            elif syntax.encapsulated:
+                check_decoder(path, uid)
+            self._frames = Frames(path, file, header, layout, pixels)
+
+    def frames(self, indices: list[int], *, grey: bool) -> np.ndarray:
+        """See `Medium`.
+
+        Raises:
+            MediaError: no decoder is installed, or a frame is missing or damaged.
+        """
+        if self._clip is not None:
+            return self._clip.frames(indices, grey=grey)
+        with _quiet():
+            return self._frames.read(indices, grey=grey)
+
+    def tracks(self) -> tuple[Track, ...]:
+        """None."""
+        return ()
+
+    def close(self) -> None:
+        """Close the video inside."""
+        if self._clip is not None:
+            self._clip.close()
+
+    def _open_clip(self, file: BinaryIO, pixels: Pixels) -> None:
+        """The video inside; the header must not claim more of it than there is.
+
+        Raises:
+            MediaError: it does, or the stream cannot be read.
+        """
+        clip = Clip(self.path, cast("BinaryIO", io.BufferedReader(Joined(file, pixels.fragments), 2**16)))
+        self._clip, info, film = clip, self.info, clip.info
+        if (film.height, film.width) != (info.height, info.width):
+            what = f"the video is {film.height}×{film.width} px, the header says {info.height}×{info.width}"
+            raise MediaError(self.path, what, COPY_AGAIN)
+        if film.frames < info.frames:
+            raise MediaError(self.path, f"frame {film.frames} of {info.frames} is missing", COPY_AGAIN)
+        if info.times_s is None and film.times_s is not None and film.frames == info.frames:
+            self.info = replace(info, times_s=film.times_s, fps=film.fps)
+
+
+def _info(path: Path, header: Dataset, layout: Layout) -> MediaInfo:
+    times_s = frame_times(header, layout.frames)
+    each = calibration.frame_spacings(header, layout.frames)
+    spacing = calibration.agreed(each)
+    if not each:
+        spacing = calibration.pixel_spacing(header, layout.height, layout.width)
+    return MediaInfo(
+        path=path,
+        kind="dicom",
+        frames=layout.frames,
+        height=layout.height,
+        width=layout.width,
+        fps=mean_rate(times_s),
+        times_s=times_s,
+        spacing=spacing,
+        frame_spacings=each if spacing is None else (),
+        regions=calibration.regions(header, layout.height, layout.width),
+        patient_id=clean(header.get("PatientID") or ""),
+        study_id=clean(header.get("StudyInstanceUID") or ""),
+        series_id=clean(header.get("SeriesInstanceUID") or ""),
+        vendor=clean(header.get("Manufacturer") or ""),
+    )
 
 
 @contextmanager
@@ -147,7 +174,7 @@ def _header(file: BinaryIO) -> Dataset:
     return dcmread(file, stop_before_pixels=True, specific_tags=TAGS, defer_size=limits().element_bytes)
 
 
-def _layout(path: Path, header: Dataset) -> Layout:
+def _layout(path: Path, header: Dataset, *, film: bool) -> Layout:
     frames = _whole(path, header, "NumberOfFrames", range(1, 2**31), absent=1)
     height = _whole(path, header, "Rows", range(1, 2**16))
     width = _whole(path, header, "Columns", range(1, 2**16))
@@ -158,7 +185,7 @@ def _layout(path: Path, header: Dataset) -> Layout:
     if samples == 3:
         _whole(path, header, "PlanarConfiguration", (0, 1), absent=0)
     photometric = str(header.get("PhotometricInterpretation", "")).strip()
-    if photometric not in (THREE_SAMPLES if samples == 3 else ONE_SAMPLE):
+    if photometric not in (IN_VIDEO if film else THREE_SAMPLES if samples == 3 else ONE_SAMPLE):
         what = f"{clean(photometric)[:20]!r} pixels of {samples} samples cannot be read"
         raise MediaError(path, what, "Export the file as MONOCHROME2 or RGB")
     if samples == 3 and allocated != 8:
@@ -176,38 +203,3 @@ def _whole(
         told = "missing or no number" if value is None else f"{value:g}"
         raise MediaError(path, f"{keyword} is {told}", COPY_AGAIN)
     return int(value)
-
-
-def _check_decoder(path: Path, syntax: UID) -> None:
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        what = f"no decoder for the transfer syntax {clean(syntax.name)} is installed"
-        raise MediaError(path, what, "Install insonate[dicom], or export the file uncompressed")
-
-
-def _next(path: Path, pixels: Iterator[np.ndarray], index: int, frames: int) -> np.ndarray:
-    try:
-        return next(pixels)
-    except InsonateError:
-        raise
-    except Exception as error:  # pydicom and its plugins raise a dozen kinds; texts may hold values
-        what = f"frame {index} of {frames} cannot be decoded ({type(error).__name__})"
-        raise MediaError(path, what, COPY_AGAIN) from error
-
-
-def _eight_bits(frame: np.ndarray, header: Dataset, layout: Layout) -> np.ndarray:
-    """H W or H W 3, uint8."""
-    if layout.photometric == "PALETTE COLOR":
-        coloured = apply_color_lut(frame, header)  # H W 3
-        return coloured if coloured.dtype == np.uint8 else (coloured >> 8).astype(np.uint8)
-    if layout.samples == 3:
-        return frame
-    lowest = -(2 ** (layout.bits_stored - 1)) if layout.signed else 0
-    highest = lowest + 2**layout.bits_stored - 1
-    if (lowest, highest) != (0, 255):
-        scaled = (frame.astype(np.float64) - lowest) * (255 / (highest - lowest))
-        frame = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    return 255 - frame if layout.photometric == "MONOCHROME1" else frame

@@ -8,8 +8,11 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
@@ -24,6 +27,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_LENGTH = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()  # two bytes, not four
 )
+JPEG_XL = frozenset({"1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"})
+"""transfer syntaxes that pydicom 3 does not know"""
 COPY_AGAIN = "The file is damaged: copy or export it again"
 
 
@@ -34,6 +39,24 @@ class Syntax(NamedTuple):
     """`<` or `>`, as in `struct`"""
     implicit: bool
     encapsulated: bool
+
+
+class Pixels(NamedTuple):
+    """Where the pixel data lie."""
+
+    start: int
+    """of the value, in uncompressed files"""
+    fragments: tuple[Span, ...]
+    """of compressed ones, the offset table left out"""
+    table: tuple[int, ...]
+    """the basic offset table: where each frame's first fragment starts, from the first fragment's item on"""
+
+
+class Span(NamedTuple):
+    """A run of bytes in the file."""
+
+    start: int
+    length: int
 
 
 class Element(NamedTuple):
@@ -55,6 +78,8 @@ def plain(path: Path, file: BinaryIO) -> tuple[BinaryIO, Syntax]:
     file.seek(META_START)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
     uid = UID(str(meta.get("TransferSyntaxUID", "")))
+    if uid in JPEG_XL:
+        return file, Syntax("<", implicit=False, encapsulated=True)
     if not uid.is_transfer_syntax:
         told = f"{uid} is unknown" if uid.is_valid else "is missing or no UID"
         raise MediaError(path, f"the transfer syntax {told}", "Export the file uncompressed")
@@ -64,8 +89,10 @@ def plain(path: Path, file: BinaryIO) -> tuple[BinaryIO, Syntax]:
     return file, Syntax(order, uid.is_implicit_VR, uid.is_encapsulated)
 
 
-def check_pixels(path: Path, file: BinaryIO, syntax: Syntax, frame_bytes: int, frames: int) -> None:
-    """Refuse a file whose pixel data are absent, cut short, or of another size than the header's.
+def find_pixels(
+    path: Path, file: BinaryIO, syntax: Syntax, *, frame_bytes: int, frames: int, fewest_fragments: int
+) -> Pixels:
+    """Where the pixels are; refuses a file where they are absent, cut short, or of another size.
 
     Args:
         path: for the message.
@@ -73,6 +100,7 @@ def check_pixels(path: Path, file: BinaryIO, syntax: Syntax, frame_bytes: int, f
         syntax: of the file.
         frame_bytes: of one uncompressed frame.
         frames: that the header claims.
+        fewest_fragments: that compressed pixel data need.
 
     Raises:
         MediaError: they are.
@@ -81,8 +109,7 @@ def check_pixels(path: Path, file: BinaryIO, syntax: Syntax, frame_bytes: int, f
     if element is None or element.tag != PIXEL_DATA:
         raise MediaError(path, "the file has no pixel data", "Give an image or cine instance")
     if syntax.encapsulated:
-        _check_fragments(path, file, element.length, frames)
-        return
+        return _fragments(path, file, element.length, frames, fewest_fragments)
     start = file.tell()
     end = file.seek(0, io.SEEK_END)
     needed = frame_bytes * frames
@@ -94,6 +121,65 @@ def check_pixels(path: Path, file: BinaryIO, syntax: Syntax, frame_bytes: int, f
         what = f"{element.length} bytes of pixel data where the header asks for {needed}"
         raise MediaError(path, what, COPY_AGAIN)
     _check_tail(path, file, syntax, start + element.length, end)
+    return Pixels(start, (), ())
+
+
+def frames_of_fragments(
+    pixels: Pixels, frames: int, starts_frame: Callable[[Span], bool]
+) -> list[list[Span]]:
+    """The fragments of each frame; empty where neither their number, the table nor their bytes tell.
+
+    Source: DICOM PS3.5, A.4.
+    """
+    spans = pixels.fragments
+    if len(spans) == frames:
+        return [[span] for span in spans]
+    if frames == 1:
+        return [list(spans)]
+    for starts in (_starts_by_table(pixels), [k for k, span in enumerate(spans) if starts_frame(span)]):
+        if len(starts) == frames and starts[0] == 0:
+            return [list(spans[a:b]) for a, b in pairwise([*starts, len(spans)])]
+    return []
+
+
+class Joined(io.RawIOBase):
+    """The bytes of several runs of a file, as one file to read."""
+
+    def __init__(self, file: BinaryIO, spans: Sequence[Span]) -> None:
+        super().__init__()
+        self._file, self._spans = file, spans
+        self._ends = list(accumulate(span.length for span in spans))
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """The place in the joined bytes."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the joined bytes."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, self._ends[-1] if self._ends else 0)
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as one run goes."""
+        k = bisect_right(self._ends, self._at)
+        if k == len(self._ends):
+            return 0
+        left = self._ends[k] - self._at
+        self._file.seek(self._spans[k].start + self._spans[k].length - left)
+        data = self._file.read(min(left, len(buffer)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _after_meta(tag: int, _vr: str | None, _length: int) -> bool:
@@ -130,8 +216,17 @@ def _element(file: BinaryIO, syntax: Syntax) -> Element | None:
     return Element(tag, struct.unpack(f"{syntax.order}L", rest)[0]) if len(rest) == 4 else None
 
 
-def _check_fragments(path: Path, file: BinaryIO, length: int, frames: int) -> None:
-    """Each fragment lies in the file, and there is at least one a frame.
+def _starts_by_table(pixels: Pixels) -> list[int]:
+    """Numbers of the fragments at which frames start; those of entries that lead nowhere are left out."""
+    if not pixels.table:
+        return []
+    first = pixels.fragments[0].start
+    numbers = {span.start - first: k for k, span in enumerate(pixels.fragments)}
+    return [numbers[offset] for offset in pixels.table if offset in numbers]
+
+
+def _fragments(path: Path, file: BinaryIO, length: int, frames: int, fewest: int) -> Pixels:
+    """Each fragment lies in the file, and there are at least as many as needed.
 
     Raises:
         MediaError: one is cut short, or frames are missing.
@@ -141,23 +236,31 @@ def _check_fragments(path: Path, file: BinaryIO, length: int, frames: int) -> No
     start = file.tell()
     end = file.seek(0, io.SEEK_END)
     file.seek(start)
-    items = 0
+    spans: list[Span] = []
     while len(head := file.read(8)) == 8:
         *tag, size = struct.unpack("<HHL", head)
         if tuple(tag) == SEQUENCE_END:
             break
         if tuple(tag) != ITEM:
-            raise MediaError(path, f"fragment {items - 1} does not start where it should", COPY_AGAIN)
-        if file.tell() + size > end:
-            what = f"fragment {items - 1} has {end - file.tell()} of {size} bytes"
+            raise MediaError(path, f"fragment {len(spans) - 1} does not start where it should", COPY_AGAIN)
+        at = file.tell()
+        if at + size > end:
+            what = f"fragment {len(spans) - 1} has {end - at} of {size} bytes"
             raise MediaError(path, what, COPY_AGAIN)
-        items += 1
-        check(path, "fragments", items)
+        spans.append(Span(at, size))
+        check(path, "fragments", len(spans))
         file.seek(size, io.SEEK_CUR)
-    fragments = items - 1  # the first is the offset table
-    if fragments < frames:
-        what = f"frame {max(0, fragments)} of {frames} is missing"
+    fragments = tuple(spans[1:])  # the first is the offset table
+    if len(fragments) < fewest:
+        what = f"frame {len(fragments)} of {frames} is missing"
         raise MediaError(path, what, COPY_AGAIN)
+    return Pixels(fragments[0].start, fragments, _table(file, spans[0]))
+
+
+def _table(file: BinaryIO, span: Span) -> tuple[int, ...]:
+    file.seek(span.start)
+    data = file.read(span.length)
+    return struct.unpack(f"<{len(data) // 4}L", data[: len(data) // 4 * 4])
 
 
 def _check_tail(path: Path, file: BinaryIO, syntax: Syntax, start: int, end: int) -> None:

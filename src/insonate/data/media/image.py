@@ -1,14 +1,13 @@
-"""Stills and animations that Pillow reads: PNG, JPEG, BMP, TIFF, WebP, GIF.
+"""Stills that Pillow reads: PNG, JPEG, BMP, TIFF, WebP.
 
-Shapes: T frames, H W pixels, 3 = RGB. Sixteen-bit grey is scaled to eight; transparency goes on black.
-An animation (GIF, WebP, PNG) is a video; of a JPEG or TIFF with more than one picture only the first is read.
+Shapes: T frames, H W pixels, 3 = RGB. Sixteen-bit grey is scaled to eight; transparency goes on black. The
+pages of a TIFF are frames without times; of a JPEG with more than one picture only the first is read.
 """
 
 from __future__ import annotations
 
+import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,56 +15,84 @@ import numpy as np
 from PIL import Image
 
 from insonate.data.limits import check, check_geometry
-from insonate.data.media.info import MediaInfo, rate_or_none
+from insonate.data.media.animation import Animation, frame_durations
+from insonate.data.media.info import MediaInfo, Track
+from insonate.data.media.transparency import on_black
 from insonate.errors import MediaError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-ANIMATED = ("GIF", "PNG", "WEBP")
 GREY = ("1", "L")
+SUBFILE_TYPE, REDUCED = 254, 1
+"""TIFF tag, and its bit for a page that is a thumbnail of another"""
 
 
-def probe(path: Path, file: BinaryIO) -> MediaInfo:
-    """Facts from the header.
+def opened(path: Path, file: BinaryIO) -> Still | Animation:
+    """The picture, or the animation where there are several; no pixel is decoded.
 
     Raises:
         MediaError: the file asks for more than the limits.
     """
     check(path, "still_bytes", file.seek(0, 2))
-    with _opened(path, file) as image:
-        frames = _count(path, file, image)
-        check_geometry(path, frames, image.height, image.width)
+    image = _open(path, file)
+    try:
+        durations_ms = frame_durations(path, file, image)
+        if len(durations_ms) > 1:
+            return Animation(path, image, durations_ms)
+        return Still(path, file, image)
+    except BaseException:
+        image.close()
+        raise
+
+
+class Still:
+    """A `Medium` of one picture, or of the pages of a TIFF."""
+
+    def __init__(self, path: Path, file: BinaryIO, image: Image.Image) -> None:
+        self.path, self._image = path, image
+        self._pages = _tiff_pages(path, file) if image.format == "TIFF" else [0]
+        check_geometry(path, len(self._pages), image.height, image.width)
         if image.format in {"JPEG", "MPO"}:
             check(path, "jpeg_scans", _jpeg_scans(file))
-        duration_ms = image.info.get("duration")
-        fps = 1000 / duration_ms if isinstance(duration_ms, int | float) and duration_ms > 0 else None
-        return MediaInfo(
+        self.info = MediaInfo(
             path=path,
-            kind="video" if frames > 1 else "image",
-            frames=frames,
+            kind="image",
+            frames=len(self._pages),
             height=image.height,
             width=image.width,
-            fps=rate_or_none(fps, frames),
         )
 
+    def frames(self, indices: list[int], *, grey: bool) -> np.ndarray:
+        """See `Medium`.
 
-def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.ndarray:
-    """The frames at `indices` (ascending, checked): T H W or T H W 3, uint8.
-
-    Raises:
-        MediaError: the pixels cannot be had as eight bits.
-    """
-    with _opened(path, file) as image:
-        if info.frames == 1:
-            return _pixels(path, image)[None]
-        frames = []
+        Raises:
+            MediaError: the pixels cannot be had as eight bits, or a page has another size.
+        """
+        pictures = []
         for index in indices:
-            image.seek(index)
-            frames.append(np.asarray(_on_black(image)))
-        return np.stack(frames)  # T H W 3
+            if len(self._pages) > 1:
+                self._image.seek(self._pages[index])
+                self._check_size(index)
+            pictures.append(_pixels(self.path, self._image))
+        if all(picture.ndim == 2 for picture in pictures):
+            return np.stack(pictures)
+        return np.stack([p if p.ndim == 3 else np.repeat(p[..., None], 3, axis=2) for p in pictures])
+
+    def tracks(self) -> tuple[Track, ...]:
+        """None."""
+        return ()
+
+    def close(self) -> None:
+        """Let Pillow go."""
+        self._image.close()
+
+    def _check_size(self, page: int) -> None:
+        size = (self._image.height, self._image.width)
+        if size != (self.info.height, self.info.width):
+            what = f"page {page} is {size[0]}×{size[1]} px, not as the first"
+            raise MediaError(self.path, what, "Save pages of other sizes as files of their own")
 
 
-@contextmanager
-def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
+def _open(path: Path, file: BinaryIO) -> Image.Image:
     """The image, its pixels not yet decoded; EXIF orientation is ignored: labels go by stored pixels.
 
     Raises:
@@ -75,12 +102,10 @@ def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
     with warnings.catch_warnings():  # Pillow warns of what we check ourselves
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(file, formats=FORMATS)
+            return Image.open(file, formats=FORMATS)
         except Image.DecompressionBombError:
             what = f"the header claims more than twice {Image.MAX_IMAGE_PIXELS} px (limit frame_px)"
             raise MediaError(path, what, "Check the file") from None
-        with image:
-            yield image
 
 
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
@@ -98,53 +123,60 @@ def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     if image.mode in GREY and "transparency" not in image.info:
         return np.asarray(image.convert("L"))
     if image.mode == "LA":
-        return np.asarray(_on_black(image))[..., 0]  # H W
-    return np.asarray(_on_black(image))
+        return np.asarray(on_black(image))[..., 0]  # H W
+    if image.mode == "P" and not image.has_transparency_data and _grey_palette(image):
+        return np.asarray(image.convert("L"))
+    return np.asarray(on_black(image))
 
 
-def _on_black(image: Image.Image) -> Image.Image:
-    """RGB: what is transparent becomes black, as around an ultrasound sector."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, (0, 0, 0, 255))
-    return Image.alpha_composite(ground, layer).convert("RGB")
+def _grey_palette(image: Image.Image) -> bool:
+    colours = np.frombuffer(bytes(image.getpalette("RGB") or []), np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
 
 
-def _count(path: Path, file: BinaryIO, image: Image.Image) -> int:
-    if image.format not in ANIMATED:
-        return 1
-    if image.format != "GIF":
-        return int(getattr(image, "n_frames", 1))  # from the header
+def _tiff_pages(path: Path, file: BinaryIO) -> list[int]:
+    """The pages that are pictures of their own, by walking the directories: a loop or a lie ends it.
+
+    Source: TIFF 6.0, section 2.
+
+    Raises:
+        MediaError: there are more pages than the limit.
+    """
     position = file.tell()
-    file.seek(0)
-    frames = _gif_frames(file.read())
-    file.seek(position)
-    check(path, "frames", frames)
-    check(path, "media_px", frames * image.width * image.height)
-    return frames
+    try:
+        file.seek(0)
+        head = file.read(8)
+        order = "<" if head[:2] == b"II" else ">"
+        if head[2:4] not in {b"*\0", b"\0*"}:  # BigTIFF: its first page
+            return [0]
+        at, seen, pages = struct.unpack(f"{order}L", head[4:8])[0], set[int](), []
+        while at and at not in seen:
+            check(path, "frames", len(seen) + 1)
+            thumbnail, after = _directory(file, at, order)
+            if not thumbnail:
+                pages.append(len(seen))
+            seen.add(at)
+            at = after
+        return pages or [0]
+    finally:
+        file.seek(position)
 
 
-def _gif_frames(data: bytes) -> int:
-    """Images in a GIF, by walking its blocks: Pillow would decode each of them to count."""
-    at = 13 + _table_bytes(data[10])
-    frames = 0
-    while at < len(data) and data[at] != 0x3B:  # trailer
-        if data[at] == 0x2C:  # image
-            frames += 1
-            at += 11 + _table_bytes(data[at + 9])
-        elif data[at] == 0x21:  # extension
-            at += 2
-        else:
-            break
-        while at < len(data) and data[at]:  # sub-blocks, the last one empty
-            at += 1 + data[at]
-        at += 1
-    return frames
-
-
-def _table_bytes(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+def _directory(file: BinaryIO, at: int, order: str) -> tuple[bool, int]:
+    """Whether the page at this offset is a thumbnail, and the offset of the next one, or 0."""
+    file.seek(at)
+    count = file.read(2)
+    if len(count) < 2:
+        return True, 0
+    (entries,) = struct.unpack(f"{order}H", count)
+    body = file.read(12 * entries + 4)
+    if len(body) < 12 * entries + 4:
+        return False, 0
+    thumbnail = False
+    for k in range(entries):
+        tag, _, _, value = struct.unpack_from(f"{order}HHLL", body, 12 * k)
+        thumbnail |= tag == SUBFILE_TYPE and bool(value & REDUCED)
+    return thumbnail, struct.unpack_from(f"{order}L", body, 12 * entries)[0]
 
 
 def _jpeg_scans(file: BinaryIO) -> int:

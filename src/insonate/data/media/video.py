@@ -1,33 +1,42 @@
-"""Cine clips that PyAV reads: MP4, MOV, AVI, Matroska, MPEG.
+"""Cine clips that PyAV reads: MP4, MOV, AVI, Matroska, WebM, MPEG; also the stream inside a DICOM file.
 
-Shapes: T frames, H W pixels, 3 = RGB. Frames are counted and found by their time stamps; asking for a few of
-them decodes from the key frame before each. A clip without colour comes as its luma, full range, T H W.
+Shapes: T frames, H W pixels, 3 = RGB. The packets are listed once, by their time stamps. Where each frame is
+coded by itself only the wanted packets are decoded; else decoding starts at the key frame before, and frames
+that no other frame needs are passed over. A clip without colour comes as its luma, full range, T H W.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from insonate.data.limits import check, check_geometry
-from insonate.data.media.info import MediaInfo, rate_or_none
+from insonate.data.media.info import MediaInfo, Track, even_times, mean_rate, rate_or_none, times_or_none
 from insonate.errors import MediaError
 
 PLANAR_YUV = {f"yuv{j}{s}p" for j in ("", "j") for s in ("420", "422", "444")}
 CHROMA_TOLERANCE = 2
 """a grey clip's chroma may stray this far from 128 by coding"""
 FULL_RANGE = 2
-_FULL_FROM_LIMITED = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+SKIPS = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
+"""decoders that leave out frames that no other refers to, without a change to the rest"""
+GAP_PACKETS = 16
+"""a longer gap between wanted packets is sought over, a shorter one read through"""
+EVEN_TOLERANCE = 1.5
+"""time stamps of a constant rate stray from it by rounding, in units of the container's clock"""
+_FULL_FROM_LIMITED = bytes(
+    np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+)  # for bytes.translate, the fastest table look-up at hand
 
 
-class Times(NamedTuple):
+class Stamps(NamedTuple):
     """Time stamps of the frames in showing order, and of the key frames."""
 
     frames: list[int]
@@ -36,144 +45,194 @@ class Times(NamedTuple):
     """False where stamps are missing or repeated: then frames are counted from the start"""
 
 
-def probe(path: Path, file: BinaryIO) -> MediaInfo:
-    """Facts from the header and the packet list; nothing is decoded.
+def opened(path: Path, file: BinaryIO) -> Clip:
+    """The clip, its packets listed and nothing decoded.
 
     Raises:
         MediaError: there is no video, or it asks for more than the limits.
     """
-    with _opened(path, file) as (container, stream):
+    return Clip(path, file)
+
+
+class Clip:
+    """A `Medium`. The decoder stays open, so that reading again costs no new look at the file's start."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self._file = path, file
+        self._reformatter = VideoReformatter()
+        self._open()
+        try:
+            self.info, self._stamps = self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def frames(self, indices: list[int], *, grey: bool) -> np.ndarray:
+        """See `Medium`.
+
+        Raises:
+            MediaError: a frame is missing, damaged, or of another size.
+        """
+        found: dict[int, np.ndarray] = {}
+        if self._stamps.usable:
+            for start, wanted in self._plan(indices):
+                found |= self._decode_from(start, wanted, grey=grey)
+        if len(found) < len(indices):  # no stamps, or an index that does not lead to its frames
+            found = self._decode_counting(indices, grey=grey)
+        missing = [i for i in indices if i not in found]
+        if missing:
+            what = f"frame {missing[0]} of {self.info.frames} cannot be decoded"
+            raise MediaError(self.path, what, "The file is cut short or damaged: copy it again")
+        frames = [found[i] for i in indices]
+        if all(frame.ndim == 2 for frame in frames):
+            return np.stack(frames)  # T H W
+        return np.stack([f if f.ndim == 3 else np.repeat(f[..., None], 3, axis=2) for f in frames])  # T H W 3
+
+    def tracks(self) -> tuple[Track, ...]:
+        """None: video files hold no poses."""
+        return ()
+
+    def close(self) -> None:
+        """Close the decoder."""
+        self._container.close()
+
+    def _open(self) -> None:
+        self._file.seek(0)
+        self._container = av.open(self._file, "r", metadata_errors="replace")
+        if not self._container.streams.video:
+            self.close()
+            raise MediaError(self.path, "holds no video", "Give a file with a video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.codec_context.thread_count = 1  # loaders run in processes of their own
+
+    def _look(self) -> tuple[MediaInfo, Stamps]:
+        stream = self._stream
         height, width = stream.codec_context.height, stream.codec_context.width
-        check_geometry(path, 1, height, width)
-        frames = len(_times(path, container, stream).frames)
-        check_geometry(path, frames, height, width)
+        check_geometry(self.path, 1, height, width)
+        stamps = self._list()
+        frames = len(stamps.frames)
+        check_geometry(self.path, frames, height, width)
         rate = stream.average_rate or stream.guessed_rate
         fps = rate_or_none(float(rate) if rate else None, frames)
-        return MediaInfo(path=path, kind="video", frames=frames, height=height, width=width, fps=fps)
-
-
-def read(path: Path, file: BinaryIO, info: MediaInfo, indices: list[int]) -> np.ndarray:
-    """The frames at `indices` (ascending, checked): T H W if all are grey, else T H W 3; uint8.
-
-    Raises:
-        MediaError: a frame is missing, damaged, or of another size.
-    """
-    with _opened(path, file) as (container, stream):
-        times = _times(path, container, stream)
-        found: dict[int, np.ndarray] = {}
-        if times.usable:
-            for key, wanted in _by_key(times, indices):
-                found |= _decode_from(path, container, stream, info, key, wanted)
-    if len(found) < len(indices):  # no stamps, or an index that does not lead to its frames
-        with _opened(path, file) as (container, stream):
-            found = _decode_counting(path, container, stream, info, set(indices))
-    missing = [i for i in indices if i not in found]
-    if missing:
-        what = f"frame {missing[0]} of {info.frames} cannot be decoded"
-        raise MediaError(path, what, "The file is cut short or damaged: copy it again")
-    frames = [found[i] for i in indices]
-    if all(frame.ndim == 2 for frame in frames):
-        return np.stack(frames)  # T H W
-    return np.stack([f if f.ndim == 3 else np.repeat(f[..., None], 3, axis=2) for f in frames])  # T H W 3
-
-
-@contextmanager
-def _opened(
-    path: Path, file: BinaryIO
-) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-    file.seek(0)
-    with av.open(file, "r", metadata_errors="replace") as container:
-        if not container.streams.video:
-            raise MediaError(path, "holds no video", "Give a file with a video stream")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # loaders run in processes of their own
-        yield container, stream
-
-
-def _times(path: Path, container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> Times:
-    stamps: list[int | None] = []
-    keys: list[int] = []
-    for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard:
-            continue
-        stamps.append(packet.pts)
-        if packet.is_keyframe and packet.pts is not None:
-            keys.append(packet.pts)
-        check(path, "frames", len(stamps))
-    known = sorted(t for t in stamps if t is not None)
-    usable = len(known) == len(stamps) and len(set(known)) == len(known) and bool(keys)
-    return Times(known if usable else list(range(len(stamps))), sorted(keys), usable)
-
-
-def _by_key(times: Times, indices: list[int]) -> Iterator[tuple[int, dict[int, int]]]:
-    """The wanted frames ({time stamp: index}) that start from the same key frame."""
-
-    def key_before(index: int) -> int:
-        return times.keys[max(0, bisect_right(times.keys, times.frames[index]) - 1)]
-
-    for key, group in groupby(indices, key_before):
-        yield key, {times.frames[i]: i for i in group}
-
-
-def _decode_from(
-    path: Path,
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    info: MediaInfo,
-    key: int,
-    wanted: dict[int, int],
-) -> dict[int, np.ndarray]:
-    container.seek(key, stream=stream, backward=True)
-    last = max(wanted)
-    found = {}
-    for frame in container.decode(stream):
-        if frame.pts in wanted:
-            index = wanted[frame.pts]
-            found[index] = _pixels(path, frame, info, index)
-        if frame.pts is None or frame.pts >= last:
-            break
-    return found
-
-
-def _decode_counting(
-    path: Path,
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    info: MediaInfo,
-    wanted: Iterable[int],
-) -> dict[int, np.ndarray]:
-    found = {}
-    last = max(wanted)
-    for index, frame in enumerate(container.decode(stream)):
-        if index in wanted:
-            found[index] = _pixels(path, frame, info, index)
-        if index >= last:
-            break
-    return found
-
-
-def _pixels(path: Path, frame: av.VideoFrame, info: MediaInfo, index: int) -> np.ndarray:
-    """H W if the frame has no colour, else H W 3.
-
-    Raises:
-        MediaError: the frame is damaged or of another size.
-    """
-    if (frame.height, frame.width) != (info.height, info.width):
-        what = (
-            f"frame {index} is {frame.height}×{frame.width} px, not {info.height}×{info.width} as the first"
+        times_s = _times(stamps, stream)
+        even_s = even_times(fps, frames)
+        if times_s is not None and even_s is not None and stream.time_base is not None:
+            stray_s = np.abs(np.subtract(even_s, times_s)).max()
+            times_s = even_s if stray_s <= EVEN_TOLERANCE * float(stream.time_base) else times_s
+        info = MediaInfo(
+            path=self.path,
+            kind="video",
+            frames=frames,
+            height=height,
+            width=width,
+            fps=fps if times_s in (None, even_s) else mean_rate(times_s),
+            times_s=times_s,
         )
-        raise MediaError(path, what, "Encode the clip again with one size")
-    if frame.is_corrupt:
-        what = f"frame {index} of {info.frames} is damaged"
-        raise MediaError(path, what, "Copy the file again")
-    name = frame.format.name
-    if name == "gray":
-        return _plane(frame, 0).copy()
-    if name in PLANAR_YUV and _colourless(frame):
-        luma = _plane(frame, 0)
-        full = name.startswith("yuvj") or frame.color_range == FULL_RANGE
-        return luma.copy() if full else _FULL_FROM_LIMITED[luma]
-    return frame.to_ndarray(format="rgb24")
+        return info, stamps
+
+    def _list(self) -> Stamps:
+        stamps: list[int | None] = []
+        keys: list[int] = []
+        for packet in self._container.demux(self._stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            stamps.append(packet.pts)
+            if packet.is_keyframe and packet.pts is not None:
+                keys.append(packet.pts)
+            check(self.path, "frames", len(stamps))
+        known = sorted(t for t in stamps if t is not None)
+        usable = len(known) == len(stamps) and len(set(known)) == len(known) and bool(keys)
+        return Stamps(known if usable else list(range(len(stamps))), sorted(keys), usable)
+
+    @property
+    def _intra(self) -> bool:
+        """Whether each frame is coded by itself."""
+        return len(self._stamps.keys) == len(self._stamps.frames)
+
+    def _plan(self, indices: list[int]) -> Iterator[tuple[int, dict[int, int]]]:
+        """Where to start, and the wanted frames ({time stamp: index}) to take from there."""
+        times, keys = self._stamps.frames, self._stamps.keys
+        jumps = {b for a, b in pairwise(indices) if b - a > GAP_PACKETS}
+
+        def key_before(index: int) -> int:
+            return keys[max(0, bisect_right(keys, times[index]) - 1)]
+
+        def jumps_before(index: int) -> int:
+            return sum(jump <= index for jump in jumps)
+
+        for _, group in groupby(indices, jumps_before if self._intra else key_before):
+            wanted = {times[i]: i for i in group}
+            yield key_before(wanted[min(wanted)]), wanted
+
+    def _decode_from(self, start: int, wanted: dict[int, int], *, grey: bool) -> dict[int, np.ndarray]:
+        self._container.seek(start, stream=self._stream, backward=True)
+        intra, context, last = self._intra, self._stream.codec_context, max(wanted)
+        skips = context.name in SKIPS and not intra
+        found: dict[int, np.ndarray] = {}
+        for packet in self._container.demux(self._stream):
+            ends = packet.size == 0 or (intra and packet.pts is not None and packet.pts > last)
+            if intra and not ends and packet.pts not in wanted:
+                continue
+            if skips:
+                needed = packet.pts is None or packet.pts in wanted or packet.size == 0
+                context.skip_frame = "DEFAULT" if needed else "NONREF"
+            for frame in context.decode(None if ends else packet):
+                if frame.pts in wanted:
+                    found[wanted[frame.pts]] = self._pixels(frame, wanted[frame.pts], grey=grey)
+            if ends or len(found) == len(wanted):
+                break
+        if skips:
+            context.skip_frame = "DEFAULT"
+        return found
+
+    def _decode_counting(self, indices: list[int], *, grey: bool) -> dict[int, np.ndarray]:
+        self.close()
+        self._open()
+        found: dict[int, np.ndarray] = {}
+        wanted, last = set(indices), max(indices)
+        for index, frame in enumerate(self._container.decode(self._stream)):
+            if index in wanted:
+                found[index] = self._pixels(frame, index, grey=grey)
+            if index >= last:
+                break
+        return found
+
+    def _pixels(self, frame: av.VideoFrame, index: int, *, grey: bool) -> np.ndarray:
+        """H W if the frame has no colour or only its luma is wanted, else H W 3.
+
+        Raises:
+            MediaError: the frame is damaged or of another size.
+        """
+        info = self.info
+        if (frame.height, frame.width) != (info.height, info.width):
+            what = (
+                f"frame {index} is {frame.height}×{frame.width} px, "
+                f"not {info.height}×{info.width} as the first"
+            )
+            raise MediaError(self.path, what, "Encode the clip again with one size")
+        if frame.is_corrupt:
+            what = f"frame {index} of {info.frames} is damaged"
+            raise MediaError(self.path, what, "Copy the file again")
+        name = frame.format.name
+        if name == "gray":
+            return _plane(frame, 0).copy()
+        if name in PLANAR_YUV and (grey or _colourless(frame)):
+            luma = _plane(frame, 0)
+            if name.startswith("yuvj") or frame.color_range == FULL_RANGE:
+                return luma.copy()
+            return np.frombuffer(luma.tobytes().translate(_FULL_FROM_LIMITED), np.uint8).reshape(luma.shape)
+        if name.startswith("gray"):
+            return self._reformatter.reformat(frame, format="gray").to_ndarray()
+        rgb = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # H W 3
+        return rgb[..., 0] if name == "pal8" and (rgb == rgb[..., :1]).all() else rgb
+
+
+def _times(stamps: Stamps, stream: Any) -> tuple[float, ...] | None:
+    """Seconds from the first frame on, as the container's clock has them."""
+    if not stamps.usable or stream.time_base is None:
+        return None
+    tick_s = float(stream.time_base)
+    return times_or_none([(stamp - stamps.frames[0]) * tick_s for stamp in stamps.frames])
 
 
 def _colourless(frame: av.VideoFrame) -> bool:
