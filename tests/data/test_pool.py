@@ -14,7 +14,6 @@ import pytest
 from insonate.data import pool
 from insonate.errors import InsonateError, MediaError
 
-
 SIGNALS = {"kill": signal.SIGKILL, "segfault": signal.SIGSEGV, "stop": signal.SIGSTOP}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -162,3 +163,16 @@ def test_one_patient_has_no_interval_and_every_place_says_so(
     html = (tmp_path / "e/report.html").read_text()
     assert html.count("(no interval: one patient)") >= len(content["metrics"])
     assert "nan" not in html.partition("</style>")[2].partition("data:image")[0].lower()
+
+
+def test_the_report_counts_measurements_and_those_out_of_range(manifest, tmp_path):
+    rows = [
+        row | {"hc_mm": 50.0 if i % 4 else 10.0} for i, row in enumerate(manifest.rows)
+    ]  # a quarter is out of range
+    model = made({"name": "regression", "column": "hc_mm", "mean": 300.0, "std": 1e-6})
+    evaluate_model(model, manifest.with_rows(rows), out=tmp_path / "e")
+    html = (tmp_path / "e/report.html").read_text()
+    row = re.search(
+        r'<th scope="row">hc_mm</th>((?:<td>[^<]*</td>)+)', html.partition("Measurements</h2>")[2]
+    )
+    assert re.findall("<td>([^<]*)</td>", row[1]) == ["mm", "40 to 420", "16", "0", "16", "4"]

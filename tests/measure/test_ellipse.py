@@ -56,23 +56,30 @@ def test_angle_of_progression_of_known_points():
     assert angle_deg([100, 100], [60, 100], [120, 180], stretched) == pytest.approx(116.565, abs=1e-3)
 
 
+@pytest.mark.parametrize("spacing", [None, Spacing(row_mm=0.2, col_mm=0.7)])
 @pytest.mark.parametrize("project", [square_diameters, upright_diameters])
-def test_projection_keeps_lengths_and_is_idempotent(project):
+def test_projection_keeps_lengths_and_is_idempotent(project, spacing):
     rng = np.random.default_rng(0)
+    step = (1, 1) if spacing is None else (0.7, 0.2)
     for _ in range(20):
         points = np.array([[120, 60], [124, 180], [200, 118], [50, 122]]) + rng.normal(0, 8, (4, 2))
-        made = project(points)
-        first, second = made[0] - made[1], made[2] - made[3]
-        assert np.linalg.norm(first) == pytest.approx(distance_px(points[0], points[1]), abs=1e-9)
-        assert np.linalg.norm(second) == pytest.approx(distance_px(points[2], points[3]), abs=1e-9)
+        made = project(points, spacing)
+        first, second = (made[0] - made[1]) * step, (made[2] - made[3]) * step
+        assert np.linalg.norm(first) == pytest.approx(
+            distance_px(points[0] * step, points[1] * step), abs=1e-9
+        )
+        assert np.linalg.norm(second) == pytest.approx(
+            distance_px(points[2] * step, points[3] * step), abs=1e-9
+        )
         assert first @ second == pytest.approx(0, abs=1e-9)
         assert np.allclose(made[0] + made[1], made[2] + made[3])
         assert made[0, 1] < made[1, 1]
         assert made[2, 0] > made[3, 0]
-        assert np.allclose(project(made), made)
+        assert np.allclose(project(made, spacing), made)
 
 
 def test_projection_of_a_collapsed_diameter_only_recentres():
     points = np.array([[10.0, 10], [10, 10], [20, 10], [0, 12]])
-    assert np.isfinite(square_diameters(points)).all()
-    assert np.allclose(upright_diameters(points)[2] - upright_diameters(points)[3], [20, -2])
+    assert np.isfinite(square_diameters(points, None)).all()
+    upright = upright_diameters(points, None)
+    assert np.allclose(upright[2] - upright[3], [20, -2])

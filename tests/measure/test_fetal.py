@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from insonate.measure import fetal
+from insonate.measure.quantity import RANGES, quantity
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,24 @@ def test_centimetres_given_as_millimetres_are_out_of_range():
     assert not fetal.head_circumference(9.0, 11.5).in_range
     assert not fetal.ga_from_hc(29.5).in_range
     assert not fetal.femur_length(3.3).in_range
+
+
+def test_each_head_size_says_how_it_was_measured():
+    assert {fetal.bpd(90).convention, fetal.ofd(110).convention} == {"outer to outer"}
+    assert list(inspect.signature(fetal.ga_from_bpd).parameters) == ["bpd_outer_inner_mm"]
+    # 3 mm of skull, taken for brain, make a fetus of 80 mm more than a week older
+    assert fetal.ga_from_bpd(83).value - fetal.ga_from_bpd(80).value > 1
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_limits_belong_to_a_unit(name):
+    low, high = RANGES[name]
+    assert low < high
+    assert quantity(name, high + 1).in_range is False
+    assert quantity(name, (low + high) / 2).in_range is True
+    assert quantity(name, 1).unit in name
+
+
+def test_a_quantity_without_known_limits_says_so():
+    one = quantity("score", 0.5)
+    assert (one.unit, one.in_range, str(one)) == ("", None, "0.5")

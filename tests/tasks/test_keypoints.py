@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 
 from insonate.data.pointsets import POINT_SETS
+from insonate.data.spacing import Spacing
 from insonate.errors import RecipeError
+from insonate.measure import distance_mm
 from insonate.tasks import build_task
 from insonate.tasks.base import Outputs
 from tasks.tiny import Tiny, batch, meta
@@ -98,15 +101,47 @@ def test_decoded_points_and_measurements_are_those_of_the_original():
     outputs = Outputs(torch.tensor(in_input[None] - 15.5), torch.ones(1, 4))
     (prediction,) = task.decode(outputs, given)
     assert np.allclose(prediction.value, original)
-    sizes = prediction.measurements
+    sizes = {name: one.value for name, one in prediction.measurements.items()}
     assert (sizes["bpd_mm"], sizes["ofd_mm"]) == pytest.approx((20.0, 30.0))
     assert sizes["hc_mm"] == pytest.approx(79.327, abs=1e-3)
     assert sizes["ci_percent"] == pytest.approx(66.667, abs=1e-3)
     assert 12 < sizes["ga_weeks"] < 14
-    json.dumps(prediction.to_dict(), allow_nan=False)
+    assert sizes["ga_weeks"] == pytest.approx(8.96 + 0.54 * 7.9327 + 0.0003 * 7.9327**3, abs=1e-3)  # of HC
+    told = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))["measurements"]
+    assert (told["bpd_mm"]["unit"], told["bpd_mm"]["in_range"]) == ("mm", True)
+    assert told["bpd_mm"]["convention"] == "outer to outer"
+    assert told["ga_weeks"]["limits"] == [12, 42]
 
     given["meta"] = [meta(spacing_mm=None)]
     assert task.decode(outputs, given)[0].measurements == {}
+
+
+def test_a_number_out_of_its_range_is_given_with_a_flag_in_json_and_picture():
+    task = hc()
+    original = np.array([[48.0, 12], [48, 52], [78, 32], [18, 32]])
+    small = meta(spacing_mm=0.1)  # BPD 4 mm, OFD 6 mm
+    truth = task._prediction(original, np.ones(4), small)
+    told = truth.to_dict()["measurements"]
+    assert told["bpd_mm"]["value"] == pytest.approx(4.0)
+    assert {name for name, one in told.items() if one["in_range"] is False} == {
+        "bpd_mm", "ofd_mm", "hc_mm", "ga_weeks",
+    }  # fmt: skip
+    assert str(truth.measurements["bpd_mm"]) == "4 mm (out of range)"
+    larger = task._prediction(original, np.ones(4), meta(spacing_mm=1.0))
+    assert np.isnan(task.score(larger, truth)["ga_error_weeks"])  # no formula says how old the label is
+    assert task.score(truth, larger)["ga_error_weeks"] > 1  # a wild prediction does count
+
+
+def test_lengths_in_mm_stay_on_pixels_that_are_not_square():
+    task, spacing = hc(), Spacing(row_mm=0.3, col_mm=0.9)
+    original = np.array([[40.0, 12], [56, 52], [78, 40], [18, 22]])
+    given = replace(meta(), spacing=spacing)
+    moved = task._projected(original, given)
+    for start, end in ((0, 1), (2, 3)):
+        before = distance_mm(original[start], original[end], spacing)
+        assert distance_mm(moved[start], moved[end], spacing) == pytest.approx(before, abs=1e-9)
+    first, second = ((moved[i] - moved[i + 1]) * (0.9, 0.3) for i in (0, 2))
+    assert first @ second == pytest.approx(0, abs=1e-9)
 
 
 def test_score_tells_pixels_millimetres_and_measurements():

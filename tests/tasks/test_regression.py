@@ -65,7 +65,7 @@ def test_scores_trivial_and_picture():
     truths = task.truth(given)
     found = task.decode(Outputs(torch.tensor([31.0, 38.0]), torch.ones(2)), given)
     assert [task.score(f, t)["abs_error"] for f, t in zip(found, truths, strict=True)] == [1.0, 2.0]
-    assert found[0].measurements == {"ga_weeks": 31.0}
+    assert str(found[0].measurements["ga_weeks"]) == "31 weeks"
     assert float(task.trivial(truths, meta()).value) == 35.0
     assert np.asarray(task.draw(Image.new("L", (96, 64)), found[0], truths[0])).any()
 

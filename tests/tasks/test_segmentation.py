@@ -54,7 +54,7 @@ def test_decoded_mask_has_the_size_and_place_of_the_original():
         24,
         71,
     )  # mask is 8…15, 8…23 of 32
-    assert truth.measurements["head_area_cm2"] == pytest.approx(16 * 48 * 0.25 / 100)
+    assert truth.measurements["head_area_cm2"].value == pytest.approx(16 * 48 * 0.25 / 100)
     assert task.score(found, truth) == pytest.approx({"dice": 1.0, "dice_head": 1.0}, abs=0.01)
     assert found.to_dict()["value"] is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves
 from insonate.evaluate.evaluation import Evaluation
-from insonate.evaluate.report import Part, Section, Table, Text
+from insonate.evaluate.report import Cell, Part, Section, Table, Text
 from insonate.evaluate.statistics import POOLED_RESAMPLES, RESAMPLES, bland_altman
 from insonate.tasks.base import Prediction
 
@@ -33,6 +33,7 @@ def evaluation_sections(
         Section("Result", [metrics_table(evaluation)]),
         *(Section(f"By {column}", [groups_table(evaluation, column)]) for column in evaluation.groups),
         Section("Agreement", _agreement(evaluation.kind, predictions, truths)),
+        Section("Measurements", measurements_table(predictions, truths)),
         Section("Predictions", evaluation.examples),
         Section("Learning curve", curves),
         Section("How to read this", [Text(_method(evaluation))]),
@@ -87,12 +88,29 @@ def _classes(predictions: Sequence[Prediction]) -> list[int]:
 
 
 def _measured(predictions: Sequence[Prediction], name: str) -> list[float]:
-    """The measurement of each item; NaN where it is missing or no number."""
-    values = [prediction.measurements.get(name) for prediction in predictions]
-    return [
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        for value in values
-    ]
+    """The measurement of each item; NaN where it is missing."""
+    found = [prediction.measurements.get(name) for prediction in predictions]
+    return [math.nan if one is None else one.value for one in found]
+
+
+def measurements_table(predictions: Sequence[Prediction], truths: Sequence[Prediction]) -> list[Part]:
+    """How many items have each measurement, and how many of those are out of its range; [] without any."""
+    names = dict.fromkeys(name for one in (*truths, *predictions) for name in one.measurements)
+    rows: list[list[Cell]] = []
+    for name in names:
+        sides = [
+            [one.measurements[name] for one in side if name in one.measurements]
+            for side in (predictions, truths)
+        ]
+        unit, limits = next((one.unit, one.limits) for side in sides for one in side)
+        counts: list[Cell] = []
+        for side in sides:
+            counts += [len(side), sum(one.in_range is False for one in side)]
+        rows.append(
+            [name, unit, "not known" if limits is None else f"{limits[0]:g} to {limits[1]:g}", *counts]
+        )
+    columns = ["measurement", "unit", "plausible", "predicted", "out of range", "labelled", "out of range"]
+    return [Table(columns=columns, rows=rows, caption="Number of items")] if rows else []
 
 
 def _method(evaluation: Evaluation) -> str:

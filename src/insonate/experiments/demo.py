@@ -138,7 +138,7 @@ def _on_dicom(out: Path, model_dir: Path, seed: int) -> Section:
         if result.overlay_path is None:
             raise InsonateError(result.media, result.error, "Remove the demo's folder and run it again")
         measured = result.predictions[0].measurements
-        hc = f"{measured['hc_mm']:.0f} mm" if "hc_mm" in measured else "unknown"
+        hc = measured.get("hc_mm", "unknown")
         text = f"{result.media.name}: {len(result.predictions)} frames, HC {hc} in the first"
         pictures.append(picture(result.overlay_path, text))
     return Section("Prediction on a phantom DICOM", pictures)

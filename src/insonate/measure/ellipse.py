@@ -12,7 +12,8 @@ import numpy as np
 
 from insonate.data.spacing import Spacing
 
-TINY_PX = 1e-9
+TINY = 1e-9
+"""mm or px; a shorter diameter has no direction"""
 
 
 def ellipse_perimeter(semi_a: float, semi_b: float) -> float:
@@ -60,31 +61,47 @@ def angle_deg(vertex_xy: np.ndarray, first_xy: np.ndarray, second_xy: np.ndarray
     return math.degrees(math.atan2(abs(cross), float(first @ second)))
 
 
-def square_diameters(points_xy: np.ndarray) -> np.ndarray:
+def square_diameters(points_xy: np.ndarray, spacing: Spacing | None) -> np.ndarray:
     """Two diameters (points 0-1 and 2-3) → the nearest that share a centre and stand at right angles.
 
-    Both lengths are kept, so a circumference does not change. Must run in pixels of the original: other
-    scalings break right angles.
+    Lengths are kept and angles are right in mm, or in pixels where the spacing is unknown, so a circumference
+    does not change.
+
+    Args:
+        points_xy: 4 2, in pixels of the original.
+        spacing: of the original.
     """
-    centre, first, second = _half_diameters(points_xy)
+    step = _step(spacing)
+    centre, first, second = _half_diameters(points_xy * step)
     a, b = np.linalg.norm(first), np.linalg.norm(second)
-    if min(a, b) < TINY_PX:
-        return _join(centre, first, second)
+    if min(a, b) < TINY:
+        return _join(centre, first, second) / step
     doubled = _squared(first) - _squared(second)
     phi = 0.5 * math.atan2(doubled.imag, doubled.real)
     along, across = np.array([math.cos(phi), math.sin(phi)]), np.array([-math.sin(phi), math.cos(phi)])
-    return _join(centre, math.copysign(a, along @ first) * along, math.copysign(b, across @ second) * across)
+    first, second = math.copysign(a, along @ first) * along, math.copysign(b, across @ second) * across
+    return _join(centre, first, second) / step
 
 
-def upright_diameters(points_xy: np.ndarray) -> np.ndarray:
-    """Two diameters → a vertical (points 0-1) and a horizontal one (2-3) of one centre, lengths kept."""
-    centre, first, second = _half_diameters(points_xy)
+def upright_diameters(points_xy: np.ndarray, spacing: Spacing | None) -> np.ndarray:
+    """Two diameters → a vertical (points 0-1) and a horizontal one (2-3) of one centre.
+
+    Lengths are kept in mm, or in pixels where the spacing is unknown; arguments as for `square_diameters`.
+    """
+    step = _step(spacing)
+    centre, first, second = _half_diameters(points_xy * step)
     a, b = np.linalg.norm(first), np.linalg.norm(second)
-    if min(a, b) < TINY_PX:
-        return _join(centre, first, second)
-    return _join(
-        centre, np.array([0.0, math.copysign(a, first[1])]), np.array([math.copysign(b, second[0]), 0.0])
-    )
+    if min(a, b) >= TINY:
+        first, second = (
+            np.array([0.0, math.copysign(a, first[1])]),
+            np.array([math.copysign(b, second[0]), 0.0]),
+        )
+    return _join(centre, first, second) / step
+
+
+def _step(spacing: Spacing | None) -> np.ndarray:
+    """What pixels (x, y) are multiplied by."""
+    return np.array([1.0, 1.0] if spacing is None else [spacing.col_mm, spacing.row_mm])
 
 
 def _half_diameters(points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ class KeypointsConfig(TaskConfig):
     pair_margin: float = Field(default=0.05, ge=0.0, lt=1.0)
     """a pair ordered by x or y may be met in either order if it differs less in it, relative to its length"""
     project: bool = True
-    """put predicted HC and FA diameters at right angles on one centre, as the labels are; lengths stay"""
+    """put predicted HC and FA diameters at right angles on one centre, as the labels are; their mm stay"""
 
     @model_validator(mode="after")
     def _one_set(self) -> KeypointsConfig:
@@ -149,7 +149,7 @@ class Keypoints(Task):
         points = outputs.values.detach().double().cpu().numpy() + middle  # B K 2
         confidences = outputs.confidence.detach().double().cpu().numpy()  # B K
         return [
-            self._prediction(self._projected(meta.to_original(xy)), confidence, meta)
+            self._prediction(self._projected(meta.to_original(xy), meta), confidence, meta)
             for xy, confidence, meta in zip(points, confidences, batch["meta"], strict=True)
         ]
 
@@ -166,7 +166,7 @@ class Keypoints(Task):
     def score(self, prediction: Prediction, truth: Prediction) -> dict[str, float]:
         """Mean radial error of the labelled points (`mre_px`, `mre_mm`), and one error a measurement.
 
-        `hc_mm` gives `hc_error_mm`, and so on: NaN where either side lacks it.
+        `hc_mm` gives `hc_error_mm`, and so on: NaN where either side lacks it or the label is out of range.
         """
         apart = prediction.value - truth.value  # K 2, px
         spacing = truth.meta.spacing
@@ -174,8 +174,7 @@ class Keypoints(Task):
         scores = {"mre_px": _mean_norm(apart), "mre_mm": _mean_norm(apart * scale)}
         for name in self.measured.names if self.measured else ():
             quantity, unit = name.rsplit("_", 1)
-            error = prediction.measurements.get(name, NAN) - truth.measurements.get(name, NAN)
-            scores[f"{quantity}_error_{unit}"] = abs(error)
+            scores[f"{quantity}_error_{unit}"] = _error(prediction, truth, name)
         return scores
 
     def trivial(self, truths: Sequence[Prediction], meta: Meta) -> Prediction:
@@ -195,8 +194,8 @@ class Keypoints(Task):
         if truth is not None:
             draw_points(drawn, truth.value, lines, TRUE)
         draw_points(drawn, prediction.value, lines, PREDICTED)
-        sizes = [(*name.rsplit("_", 1), value) for name, value in prediction.measurements.items()]
-        write_lines(drawn, [(f"{quantity} {value:.1f} {unit}", PREDICTED) for quantity, unit, value in sizes])
+        sizes = [(name.rsplit("_", 1)[0], size) for name, size in prediction.measurements.items()]
+        write_lines(drawn, [(f"{quantity} {size}", PREDICTED) for quantity, size in sizes])
         return drawn
 
     def _maps(self, image: Tensor) -> Tensor:
@@ -227,10 +226,10 @@ class Keypoints(Task):
         confidence = torch.exp(-spread_px / SPREAD_PX) * located.mass
         return Outputs(located.centre * located.centre.new_tensor(image.shape[:-3:-1]), confidence)
 
-    def _projected(self, points_xy: np.ndarray) -> np.ndarray:
+    def _projected(self, points_xy: np.ndarray, meta: Meta) -> np.ndarray:
         if self.measured is None or self.measured.project is None or not self.config.project:
             return points_xy
-        return self.measured.project(points_xy)
+        return self.measured.project(points_xy, meta.spacing)
 
     def _pair_lines(self) -> Lines:
         count = len(self.names)
@@ -257,6 +256,13 @@ def _locate(maps: Tensor) -> Located:
 def _ordered_pairs(permutation: tuple[int, ...], *, axis: int) -> tuple[tuple[int, int], ...]:
     """Neighbours that a flip exchanges are ordered along its axis (0 = x): (first index, axis)."""
     return tuple((i, axis) for i in range(0, len(permutation) - 1, 2) if permutation[i] == i + 1)
+
+
+def _error(prediction: Prediction, truth: Prediction, name: str) -> float:
+    found, wanted = prediction.measurements.get(name), truth.measurements.get(name)
+    if found is None or wanted is None or wanted.in_range is False:
+        return NAN
+    return abs(found.value - wanted.value)
 
 
 def _mean_norm(vectors: np.ndarray) -> float:

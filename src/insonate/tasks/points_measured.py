@@ -1,7 +1,7 @@
-"""What the named point sets measure: points in pixels of the original and a spacing → numbers in mm.
+"""What the named point sets measure: points in pixels of the original and a spacing → quantities in mm.
 
 The point orders are those of `insonate.data.pointsets`. A measurement whose points are missing (NaN) is left
-out, as is a gestational age outside the range of its formula.
+out; one that is out of its range says so.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy as np
 from insonate.data.spacing import Spacing
 from insonate.measure import fetal
 from insonate.measure.ellipse import angle_deg, distance_mm, square_diameters, upright_diameters
+from insonate.measure.quantity import Quantity, quantity
 
 Lines = tuple[tuple[int, int], ...]
+Quantities = dict[str, Quantity]
+LINE = "straight line between the two points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,42 +28,53 @@ class Measured:
 
     names: tuple[str, ...]
     """of the measurements, with their unit; reports show all of them"""
-    compute: Callable[[np.ndarray, Spacing], dict[str, float]]
-    """points K 2 in px → name → number"""
-    project: Callable[[np.ndarray], np.ndarray] | None = None
+    compute: Callable[[np.ndarray, Spacing], Quantities]
+    """points K 2 in px → name → quantity"""
+    project: Callable[[np.ndarray, Spacing | None], np.ndarray] | None = None
     """moves predicted points to the geometry that the labels have"""
 
 
-def measure(measured: Measured | None, points_xy: np.ndarray, spacing: Spacing | None) -> dict[str, float]:
+def measure(measured: Measured | None, points_xy: np.ndarray, spacing: Spacing | None) -> Quantities:
     """The measurements that are known: none without a spacing."""
     if measured is None or spacing is None:
         return {}
-    return {name: v for name, v in measured.compute(points_xy, spacing).items() if math.isfinite(v)}
+    found = measured.compute(points_xy, spacing)
+    return {name: one for name, one in found.items() if math.isfinite(one.value)}
 
 
-def head(points_xy: np.ndarray, spacing: Spacing) -> dict[str, float]:
-    """BPD (points 0-1), OFD (2-3), head circumference and gestational age from BPD and HC."""
+def head(points_xy: np.ndarray, spacing: Spacing) -> Quantities:
+    """BPD (points 0-1) and OFD (2-3), both outer to outer, head circumference and gestational age from it.
+
+    Hadlock's formulas of the BPD want it outer to inner, which these points do not tell.
+    """
     bpd_mm, ofd_mm = _lengths_mm(points_xy, spacing, ((0, 1), (2, 3)))
-    hc_mm = fetal.head_circumference(bpd_mm, ofd_mm).value
-    age = fetal.ga_from_bpd_hc(bpd_mm, hc_mm)
-    weeks = age.value if age.in_range else math.nan
-    index = fetal.cephalic_index(bpd_mm, ofd_mm).value if ofd_mm > 0 else math.nan
-    return {"hc_mm": hc_mm, "bpd_mm": bpd_mm, "ofd_mm": ofd_mm, "ga_weeks": weeks, "ci_percent": index}
+    hc = fetal.head_circumference(bpd_mm, ofd_mm)
+    found = {"hc_mm": hc, "bpd_mm": fetal.bpd(bpd_mm), "ofd_mm": fetal.ofd(ofd_mm)}
+    found["ga_weeks"] = fetal.ga_from_hc(hc.value)
+    if ofd_mm > 0:
+        found["ci_percent"] = fetal.cephalic_index(bpd_mm, ofd_mm)
+    return found
 
 
-def abdomen(points_xy: np.ndarray, spacing: Spacing) -> dict[str, float]:
+def abdomen(points_xy: np.ndarray, spacing: Spacing) -> Quantities:
     """Vertical (points 0-1) and horizontal (2-3) diameter and the circumference of their ellipse."""
     vertical_mm, horizontal_mm = _lengths_mm(points_xy, spacing, ((0, 1), (2, 3)))
-    ac_mm = fetal.abdominal_circumference(vertical_mm, horizontal_mm).value
-    return {"ac_mm": ac_mm, "ad_vertical_mm": vertical_mm, "ad_horizontal_mm": horizontal_mm}
+    return {
+        "ac_mm": fetal.abdominal_circumference(vertical_mm, horizontal_mm),
+        "ad_vertical_mm": quantity("ad_vertical_mm", vertical_mm, LINE),
+        "ad_horizontal_mm": quantity("ad_horizontal_mm", horizontal_mm, LINE),
+    }
 
 
-def symphysis_and_head(points_xy: np.ndarray, spacing: Spacing) -> dict[str, float]:
+def symphysis_and_head(points_xy: np.ndarray, spacing: Spacing) -> Quantities:
     """Angle of progression (at point 0, between 1 and 3) and head-symphysis distance (0-2)."""
     known = np.isfinite(points_xy[[0, 1, 3]]).all()
     angle = angle_deg(points_xy[0], points_xy[1], points_xy[3], spacing) if known else math.nan
     (hsd_mm,) = _lengths_mm(points_xy, spacing, ((0, 2),))
-    return {"aop_deg": angle, "hsd_mm": hsd_mm}
+    return {
+        "aop_deg": quantity("aop_deg", angle, "angle between symphysis axis and tangent to the head"),
+        "hsd_mm": quantity("hsd_mm", hsd_mm, LINE, convention="to the nearest point of the head"),
+    }
 
 
 def _lengths_mm(points_xy: np.ndarray, spacing: Spacing, lines: Lines) -> list[float]:
@@ -71,8 +85,9 @@ def _pairs(*names: str) -> Measured:
     """Points 2i and 2i + 1 are the ends of the line `names[i]`."""
     lines = tuple((2 * i, 2 * i + 1) for i in range(len(names)))
 
-    def compute(points_xy: np.ndarray, spacing: Spacing) -> dict[str, float]:
-        return dict(zip(names, _lengths_mm(points_xy, spacing, lines), strict=True))
+    def compute(points_xy: np.ndarray, spacing: Spacing) -> Quantities:
+        lengths_mm = _lengths_mm(points_xy, spacing, lines)
+        return {name: quantity(name, one, LINE) for name, one in zip(names, lengths_mm, strict=True)}
 
     return Measured(names=names, compute=compute)
 

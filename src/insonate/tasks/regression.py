@@ -18,6 +18,7 @@ from torchmetrics import MetricCollection
 
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import ValueTarget
+from insonate.measure import quantity
 from insonate.models.backbone import Backbone
 from insonate.models.heads import POOLED_HEADS
 from insonate.models.trainable import Losses
@@ -92,7 +93,7 @@ class Regression(Task):
         return Outputs(found * self.std + self.mean, torch.ones_like(found))
 
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
-        """Numbers as they are, also as a measurement under the column's name."""
+        """Numbers as they are, also as a measurement under the column's name (its end may be a unit)."""
         values = outputs.values.tolist()
         return [self._prediction(value, meta) for value, meta in zip(values, batch["meta"], strict=True)]
 
@@ -118,7 +119,7 @@ class Regression(Task):
     ) -> Image.Image:
         """The number, and the true one in green below it."""
         drawn = image.convert("RGB")
-        lines = [(f"{self.config.column} {float(prediction.value):.4g}", PREDICTED)]
+        lines = [(f"{self.config.column} {prediction.measurements[self.config.column]}", PREDICTED)]
         if truth is not None:
             lines.append((f"label {float(truth.value):.4g}", TRUE))
         write_lines(drawn, lines)
@@ -156,5 +157,5 @@ class Regression(Task):
             meta=meta,
             value=np.asarray(value, dtype=np.float64),
             confidence=np.asarray(1.0),
-            measurements={self.config.column: float(value)},
+            measurements={self.config.column: quantity(self.config.column, value)},
         )

@@ -21,6 +21,7 @@ from torch.nn import functional
 from insonate.data.sample import Batch, Meta
 from insonate.data.spacing import Spacing
 from insonate.data.targets import UNLABELLED, MaskTarget
+from insonate.measure import Quantity, quantity
 from insonate.models.backbone import Backbone
 from insonate.models.heads import FpnHead, pyramid_channels
 from insonate.models.trainable import Losses
@@ -31,6 +32,7 @@ from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
 VOTERS = 64
 """masks that the trivial answer is made of, evenly spread over those given"""
 MM2_PER_CM2 = 100.0
+PIXELS = "number of pixels times their area"
 NAN = float("nan")
 
 
@@ -216,11 +218,14 @@ def _on_original(maps: Tensor, meta: Meta, mode: Literal["bilinear", "nearest"])
     return sampled[0].numpy()  # C R Q
 
 
-def _areas(mask: np.ndarray, classes: Sequence[str], spacing: Spacing | None) -> dict[str, float]:
+def _areas(mask: np.ndarray, classes: Sequence[str], spacing: Spacing | None) -> dict[str, Quantity]:
     if spacing is None:
         return {}
     pixel_cm2 = spacing.row_mm * spacing.col_mm / MM2_PER_CM2
-    return {f"{name}_area_cm2": int((mask == i).sum()) * pixel_cm2 for i, name in enumerate(classes) if i > 0}
+    areas_cm2 = {
+        f"{name}_area_cm2": int((mask == i).sum()) * pixel_cm2 for i, name in enumerate(classes) if i
+    }
+    return {name: quantity(name, area_cm2, PIXELS) for name, area_cm2 in areas_cm2.items()}
 
 
 def _mean(values: Iterable[float]) -> float:
