@@ -19,6 +19,7 @@ from torchmetrics import MetricCollection
 
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import Target
+from insonate.measure import Quantity
 from insonate.models.backbone import Backbone
 from insonate.models.registry import Registry
 from insonate.models.trainable import Losses
@@ -63,8 +64,8 @@ class Prediction:
     confidence: np.ndarray
     names: tuple[str, ...] = ()
     """of classes or points"""
-    measurements: dict[str, Any] = field(default_factory=dict)
-    """name → number, with the unit in the name (`hc_mm`)"""
+    measurements: dict[str, Quantity] = field(default_factory=dict)
+    """by name, with the unit in it (`hc_mm`)"""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; masks are given as area only."""
@@ -72,7 +73,7 @@ class Prediction:
         return {
             "item_id": self.meta.item_id, "frame": self.meta.frame, "task": self.task, "kind": self.kind,
             "value": shown, "names": list(self.names), "confidence": np.asarray(self.confidence).tolist(),
-            "measurements": self.measurements,
+            "measurements": {name: one.to_dict() for name, one in self.measurements.items()},
         }  # fmt: skip
 
 
