@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from insonate.errors import RecipeError
+from insonate.errors import InsonateError, RecipeError
 from insonate.models import build_backbone
 from insonate.tasks import TASKS, build_task
 from tasks.tiny import batch
@@ -49,6 +49,32 @@ def test_a_few_steps_on_one_batch_lower_the_loss(backbone, name):
         losses.append(loss.item())
     assert all(map(math.isfinite, losses))
     assert min(losses[-2:]) < 0.95 * losses[0]
+
+
+def test_every_task_has_small_options_here():
+    assert set(OPTIONS) == set(TASKS.names())
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_gradients_reach_the_backbone_and_the_loss_depends_on_the_seeds_alone(backbone, name):
+    task, given = made(backbone, name).train(), batch(4, SIZE)
+    losses = []
+    for one in (task, made(backbone, name).train()):
+        torch.manual_seed(7)  # as the loop does in each step: dropout may use it
+        losses.append(one(given).total)
+    assert torch.equal(*losses)
+    losses[0].backward()
+    first = list(task.backbone.layers()[0].parameters())
+    assert any(p.grad is not None and bool(p.grad.any()) for p in first)
+    grads = [p.grad for p in task.parameters() if p.grad is not None]
+    assert all(bool(grad.isfinite().all()) for grad in grads)
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_pictures_that_do_not_fit_the_patches_are_refused(name):
+    with pytest.raises(InsonateError, match="patch"):
+        made("vit_tiny", name)(batch(2, SIZE + 1))
 
 
 @pytest.mark.parametrize("name", TASKS.names())

@@ -72,6 +72,21 @@ def test_loss_falls_and_every_step_has_a_row(unbroken):
     assert sum(loss for _, loss in curve[-4:]) < 0.5 * sum(loss for _, loss in curve[:4])
 
 
+def test_what_follows_the_schedule_is_logged(unbroken):
+    rows = [row for row in read_rows(unbroken[0] / "metrics.jsonl") if row["event"] == "train"]
+    assert [row["weight"] for row in rows] == pytest.approx([0.1 * (1 - step / 18) for step in range(18)])
+
+
+def test_a_value_that_stays_below_its_floor_is_told_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("insonate.train.watch.PATIENCE", 4)
+    task = ToyTask()
+    task.floors = {"bias": 100.0, "loss": 0.0}
+    fit(task, ToyLoader(), SETTINGS, tmp_path)
+    told = [line for line in capsys.readouterr().err.splitlines() if "below" in line]
+    assert len(told) == 1
+    assert "bias has been below 100 since step 1" in told[0]
+
+
 def test_tensorboard_events_are_written(unbroken):
     assert list((unbroken[0] / "tensorboard").glob("events.out.tfevents.*"))
 
@@ -322,7 +337,7 @@ def test_real_loader_resumes_bit_equal_within_an_epoch(tmp_path, workers):
 
     loader = Loader(Shades(), 3, seed=5, workers=workers)
     after_step = halves.after_step
-    halves.after_step = lambda progress: (after_step(progress), os.kill(os.getpid(), signal.SIGTERM))
+    halves.after_step = lambda progress: os.kill(os.getpid(), signal.SIGTERM) or after_step(progress)
     assert fit(halves, loader, settings, tmp_path / "halves").steps == 1
     again = ToyTask()
     fit(again, Loader(Shades(), 3, seed=5, workers=workers), settings, tmp_path / "halves")

@@ -49,6 +49,7 @@ class ToyTask(nn.Module):
 
     def __init__(self, seed: int = 0, dropout: float = 0.1) -> None:
         super().__init__()
+        self.floors = {"bias": -100.0}
         torch.manual_seed(seed)
         self.backbone = ToyBackbone()
         self.head = nn.Linear(8, 1)
@@ -63,9 +64,11 @@ class ToyTask(nn.Module):
         return Losses(loss, {"bias": value.mean().detach()})
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: float) -> dict[str, float]:
+        weight = 0.1 * (1 - progress)
         for mean, new in zip(self.teacher.parameters(), self.head.parameters(), strict=True):
-            mean.lerp_(new, 0.1 * (1 - progress))
+            mean.lerp_(new, weight)
+        return {"weight": weight}
 
 
 class ToyLoader:

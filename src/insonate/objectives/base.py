@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch import nn
 
@@ -23,13 +25,15 @@ class Objective(nn.Module):
     """A self-supervised loss with its predictor and teachers. Made as `make(backbone, config)`."""
 
     backbone: Backbone
+    floors: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, batch: Batch) -> Losses:
         """The loss of a batch (`batch["image"]` B C H W); randomness only from its seeds."""
 
-    def after_step(self, progress: float) -> None:
-        """Nothing, unless the method keeps a moving average."""
+    def after_step(self, progress: float) -> dict[str, float]:
+        """Nothing, unless the method keeps a moving average; see `Trainable.after_step`."""
+        return {}
 
     @abstractmethod
     def encoder_for_export(self) -> Backbone:

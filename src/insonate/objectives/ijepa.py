@@ -10,6 +10,7 @@ this loss.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Annotated
 
 import torch
@@ -55,6 +56,8 @@ class IJepaConfig(ObjectiveConfig, MaskOptions):
 @OBJECTIVES.register("ijepa", config=IJepaConfig)
 class IJepa(Objective):
     """Student and predictor learn by gradient; the teacher is the student's moving average."""
+
+    floors = MappingProxyType({"target_std": 0.05, "effective_rank": 1.01})
 
     def __init__(self, backbone: Backbone, config: IJepaConfig) -> None:
         super().__init__()
@@ -116,10 +119,12 @@ class IJepa(Objective):
         visible = self.backbone(seen, contexts.flatten(0, 1)).patch  # EB K D
         return self.predictor(visible, contexts, targets, self.backbone.grid_of(image))
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: float) -> dict[str, float]:
         """Move the teacher; its momentum rises linearly with progress."""
         start, end = self.config.ema
-        ema_update(self.teacher, self.backbone, start + (end - start) * min(max(progress, 0.0), 1.0))
+        momentum = start + (end - start) * min(max(progress, 0.0), 1.0)
+        ema_update(self.teacher, self.backbone, momentum)
+        return {"ema_momentum": momentum}
 
     def encoder_for_export(self) -> Backbone:
         """The teacher, which the paper evaluates."""
@@ -139,7 +144,8 @@ def describe(features: Tensor) -> dict[str, Tensor]:
     Returns:
         position_r2: share of their variance that the mean of each position explains; falls as they learn.
         target_std: standard deviation over patches and images, mean of the channels.
-        effective_rank: effective rank (Σλ)² / Σλ² of the images' mean features, at most B - 1.
+        effective_rank: effective rank (Σλ)² / Σλ² of the images' mean features, at most B - 1: left out where
+            that is below 2.
     """
     by_channel = features.flatten(0, 1)  # BN D
     with torch.autocast(features.device.type, enabled=False):  # in half precision the trace overflows
@@ -147,11 +153,13 @@ def describe(features: Tensor) -> dict[str, Tensor]:
     total = by_channel.var(0, correction=0)  # D
     position = features.mean(0).var(0, correction=0)  # D
     tiny = torch.finfo(gram.dtype).tiny
-    return {
+    health = {
         "position_r2": position.sum() / total.sum().clamp_min(tiny),
         "target_std": total.sqrt().mean(),
-        "effective_rank": gram.trace() ** 2 / gram.square().sum().clamp_min(tiny),
     }
+    if len(features) > 2:
+        health["effective_rank"] = gram.trace() ** 2 / gram.square().sum().clamp_min(tiny)
+    return health
 
 
 def _gram(features: Tensor) -> Tensor:

@@ -8,6 +8,7 @@
 - schedules: learning rate and weight decay of a step
 - checkpoint: folders `step-XXXXXXXX`, whole or absent; `load_weights`
 - log: metrics.jsonl, TensorBoard, progress on standard error
+- watch: a collapse that the loss does not show
 - processes: who started this one: torchrun, SLURM or Fabric
 - signals: SIGTERM and SIGINT as a flag
 

@@ -22,13 +22,14 @@ from insonate.data.loader import worker_death_told
 from insonate.data.sample import Batch
 from insonate.errors import RunError, nearest
 from insonate.models.trainable import Trainable
-from insonate.train.launch import Hidden, Root, launch, may_fuse, memory_mb, only_run
+from insonate.train.launch import Hidden, Root, launch, may_fuse, memory_mb, only_run, sync_batch_norm
 from insonate.train.log import Log
 from insonate.train.optim import build_optimizer, inner_layers, set_rates
 from insonate.train.saving import Saving
 from insonate.train.schedules import Schedule
 from insonate.train.settings import Settings
 from insonate.train.signals import StopFlag
+from insonate.train.watch import Watch
 
 Evaluate = Callable[[], dict[str, float]]
 SEED_MASK = 2**64 - 1
@@ -167,6 +168,7 @@ class _Run:
         if settings.compile:
             for layer in inner_layers(trainable):
                 layer.compile()
+        unsynced = sync_batch_norm(trainable, world=fabric.world_size, device=fabric.device)
         self.module = fabric.setup_module(Root(trainable))
         fused = may_fuse(fabric.strategy.precision)
         self.inner_optimizer = build_optimizer(trainable, settings, fused=fused)
@@ -176,6 +178,10 @@ class _Run:
             steps_per_epoch=self.per_epoch, data=data or {},
         )  # fmt: skip
         self.place, self.notes = self.saving.resume()
+        self.rates: dict[str, float] = {}
+        self.watch = Watch(trainable.floors)
+        if unsynced:
+            self.notes.append(unsynced)
         self.log = Log(
             run_dir, step=self.place.step, closed_epochs=self.place.closed_epochs, total=self.total,
             shown=fabric.is_global_zero,
@@ -250,7 +256,7 @@ class _Run:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.trainable.after_step(self.schedule.progress(number))
+        self.rates = self.trainable.after_step(self.schedule.progress(number))
         self.place.step = number
         meter.steps += 1
         return sums, stopped or (self.fabric.world_size == 1 and self.stop.asked)
@@ -306,11 +312,14 @@ class _Run:
             **values,
             "lr": self.schedule.lr(self.place.step),
             "weight_decay": self.schedule.weight_decay(self.place.step),
+            **self.rates,
             "items_per_s": meter.items * self.fabric.world_size / seconds,
             "data_wait_percent": 100 * meter.waited_s / seconds,
             "memory_mb": memory_mb(self.fabric.device),
         }
         self.log.train(row, seconds_left=(self.total - self.place.step) * seconds / meter.steps)
+        for line in self.watch.look(self.place.step, values):
+            self.log.note(line)
 
     def _mean(self, value: Tensor) -> Tensor:
         """Over all ranks."""

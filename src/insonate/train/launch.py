@@ -118,6 +118,24 @@ class Root(nn.Module):
         return self.trainable(hidden.batch)
 
 
+def sync_batch_norm(trainable: nn.Module, *, world: int, device: torch.device) -> str | None:
+    """Let BatchNorm see the batch of all ranks, as one process with that batch does; in place.
+
+    Returns:
+        A note for people where that cannot be: torch's SyncBatchNorm needs a GPU.
+    """
+    found = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trainable.modules())
+    if world == 1 or not found:
+        return None
+    if device.type != "cuda":
+        return (
+            f"without GPUs each of the {world} processes normalises its own batch (BatchNorm), and the "
+            "running means are those of the first: results differ from one process with the whole batch"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(trainable)  # type: ignore[no-untyped-call]
+    return None
+
+
 def may_fuse(precision: object) -> bool:
     """Fabric unscales fp16 gradients before clipping, which the fused optimiser does not allow."""
     return getattr(precision, "precision", None) != "16-mixed"
