@@ -7,8 +7,9 @@ item, in pixels and mm of the original) → `score` (numbers an item) or `metric
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,7 @@ class Task(nn.Module):
     backbone: Backbone
     head: nn.Module
     config: TaskConfig
+    floors: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def target(self) -> Target:
@@ -93,8 +95,9 @@ class Task(nn.Module):
     def forward(self, batch: Batch) -> Losses:
         """Weighted mean loss of the labelled items."""
 
-    def after_step(self, progress: float) -> None:
-        """Nothing, unless the task keeps a moving average."""
+    def after_step(self, progress: float) -> dict[str, float]:
+        """Nothing, unless the task keeps a moving average; see `Trainable.after_step`."""
+        return {}
 
     @abstractmethod
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
