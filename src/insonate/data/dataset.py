@@ -77,7 +77,7 @@ class ManifestDataset(Dataset[Sample]):
             key = ItemKey(int(key), seed_of("item", 0, 0, int(key)))
         row, label = self.rows[key.index], self.labels[key.index]
         frame = self._frame(row, key.item_seed)
-        image = self._read(row, frame)
+        image, info = self._read(row, frame)
         augment = self.augment
         if augment is None:
             geometry = plain(image.shape[:2], self.fmt)
@@ -88,7 +88,7 @@ class ManifestDataset(Dataset[Sample]):
             picture = photometric(resample(image, geometry, self.fmt), augment, rng)
         sample = Sample(
             image=tv_tensors.Image(normalise(picture, self.fmt)),
-            meta=_meta(row, image.shape[:2], geometry, frame),
+            meta=_meta(row, info, geometry, frame),
             item_seed=key.item_seed,
         )
         if row.get("weight") is not None:
@@ -113,7 +113,7 @@ class ManifestDataset(Dataset[Sample]):
     def original(self, index: int) -> np.ndarray:
         """The picture as it is in the medium: H W or H W 3, uint8."""
         row = self.rows[index]
-        return self._read(row, self._frame(row, None))
+        return self._read(row, self._frame(row, None))[0]
 
     def _frame(self, row: Row, item_seed: int | None) -> int:
         """The labelled frame; else a random one in training, the middle one otherwise."""
@@ -124,8 +124,9 @@ class ManifestDataset(Dataset[Sample]):
             return int(frames // 2)
         return seed_of("frame", item_seed) % int(frames)
 
-    def _read(self, row: Row, frame: int) -> np.ndarray:
-        return np.asarray(media.read_frames(self.manifest.file(row), [frame])[0])
+    def _read(self, row: Row, frame: int) -> tuple[np.ndarray, media.MediaInfo]:
+        with media.MediaFile(self.manifest.file(row)) as file:
+            return np.asarray(file.read([frame])[0]), file.info
 
     def _add_label(self, sample: Sample, row: Row, label: Any, geometry: Geometry) -> None:
         target = self.target
@@ -173,11 +174,14 @@ class ManifestDataset(Dataset[Sample]):
         return mask
 
 
-def _meta(row: Row, hw: tuple[int, ...], geometry: Geometry, frame: int) -> Meta:
+def _meta(row: Row, info: media.MediaInfo, geometry: Geometry, frame: int) -> Meta:
+    """The row's spacing counts, or that of the frame where the file's changes on the way."""
+    spacing = spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"])
     return Meta(
         item_id=_item_id(row),
-        original_hw=(int(hw[0]), int(hw[1])),
-        spacing=spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"]),
+        original_hw=(info.height, info.width),
+        spacing=info.spacing_at(frame) if info.frame_spacings else spacing,
+        regions=info.regions,
         input_from_original=geometry.matrix(),
         patient_id=row["patient_id"],
         study_id=row["study_id"],

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 from torchvision import tv_tensors
 
-from insonate.data.spacing import Spacing
+from insonate.data.spacing import Region, Spacing
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 Matrix = tuple[tuple[float, float, float], ...]
@@ -27,6 +27,8 @@ class Meta:
     original_hw: tuple[int, int]
     spacing: Spacing | None = None
     """of the original"""
+    regions: tuple[Region, ...] = ()
+    """the pictures within the original, as far as its file names them"""
     input_from_original: Matrix = IDENTITY
     """3×3: original pixel (x, y, 1) → model-input pixel"""
     patient_id: str = ""
