@@ -210,7 +210,7 @@ def test_a_whole_training_prints_the_model_and_its_scores(tmp_path, monkeypatch,
     assert (tmp_path / shown["model"] / "config.json").is_file()
     media = [f"data/{number}.png" for number in range(2)]
     (tmp_path / "data/none.png").write_bytes(b"")
-    arguments = ["predict", *media, "data/none.png", "--model", shown["model"], "--out", "found"]
+    arguments = ["predict", *media, "data/none.png", "--model", shown["model"], "--out", "found", "--json"]
     assert in_process(monkeypatch, tmp_path, *arguments) == 2
     found = capsys.readouterr()
     assert [json.loads(line)["media"] for line in found.out.splitlines()] == media

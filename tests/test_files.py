@@ -339,3 +339,11 @@ def writing_call(node: ast.AST) -> str | None:
         if any(isinstance(t, str) and set(t) <= set("rwxabt+") and set(t) & set("wxa+") for t in texts):
             return name
     return None
+
+
+def test_a_folder_is_asked_whether_it_can_be_written_and_nothing_is_made(tmp_path, monkeypatch):
+    assert files.writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    with pytest.raises(InsonateError, match=r"may not be written.*Choose a folder that you may write to"):
+        files.writable(tmp_path / "a" / "b")

@@ -249,14 +249,20 @@ def evaluate(
     train_manifest: Annotated[
         Path | None, typer.Option(help="what it was trained on, to look for leaks")
     ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="average with the mirrored image, as predict does; twice the time")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a model, with intervals by patient, site and vendor; writes report.html and evaluation.json."""
     from insonate.data import Manifest
     from insonate.evaluate import evaluate_model
+    from insonate.files import writable
     from insonate.hub import load
     from insonate.hub.plain import plain
+    from insonate.progress import tracked
 
+    writable(out)  # before all that takes time
     trained_on = None if train_manifest is None else Manifest.read(train_manifest)
     evaluation = evaluate_model(
         load(model),
@@ -264,7 +270,9 @@ def evaluate(
         split=split,
         out=out,
         train_manifest=trained_on,
+        tta=tta,
         run_dir=run_of(model),
+        track=tracked,
     )
     if as_json:
         say(json.dumps(plain({name: found.to_dict() for name, found in evaluation.metrics.items()})))
@@ -280,20 +288,29 @@ def predict(
     model: Annotated[str, typer.Option(help="model folder or hub id")],
     out: Out = Path("predictions"),
     no_tta: Annotated[bool, typer.Option("--no-tta", help="without the mirrored image; faster")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a file on stdout")] = False,
 ) -> None:
-    """Measure media with a trained model: one JSON object a file on stdout."""
+    """Measure media with a trained model; writes JSON, an overlay picture and masks for each file."""
     from insonate.deploy import predict_media
     from insonate.hub.plain import plain
+    from insonate.progress import tracked
 
     failed = 0
-    for result in predict_media(media, model, out, tta=not no_tta):
+    for result in predict_media(media, model, out, tta=not no_tta, track=tracked):
         if result.error is not None:
             failed += 1
             warn(one_line(result.error))
             continue
-        found = [prediction.to_dict() for prediction in result.predictions]
-        shown = {"media": result.media, "json": result.json_path, "overlay": result.overlay_path}
-        say(json.dumps(plain({key: str(path) for key, path in shown.items()} | {"predictions": found})))
+        if as_json:
+            shown = {
+                "media": result.media, "json": result.json_path, "overlay": result.overlay_path,
+                "masks": result.mask_paths, "predictions": [found.to_dict() for found in result.predictions],
+            }  # fmt: skip
+            say(json.dumps(plain(shown)))
+            continue
+        first, frames = result.predictions[0], len(result.predictions)
+        several = f"{frames} frames, the first: " if frames > 1 else ""
+        say(f"{result.media}: {several}{first.text()} → {result.json_path}")
     raise typer.Exit(2 if failed else 0)
 
 

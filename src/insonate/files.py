@@ -195,6 +195,24 @@ def _fill(path: Path, content: Content) -> None:
         disk.fsync(file)
 
 
+def writable(folder: Path | str) -> Path:
+    """`folder`, if files may be put into it: to be asked before long work. Nothing is made.
+
+    Raises:
+        InsonateError: it, or the folder that it would be made in, cannot be written, or is a file.
+    """
+    folder = Path(folder)
+    place = folder.absolute()
+    with told(folder):
+        while not place.exists():
+            place = place.parent
+    if not place.is_dir():
+        raise InsonateError(folder, f"{place} is no folder", _MENDS[errno.ENOTDIR])
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InsonateError(folder, f"{place} may not be written", _MENDS[errno.EACCES])
+    return folder
+
+
 def append(path: Path | str, data: bytes, *, flush: bool = False) -> None:
     """Add `data` to the end of a log; a kill may cut its last line, which the log's reader leaves out.
 

@@ -176,3 +176,10 @@ def test_the_report_counts_measurements_and_those_out_of_range(manifest, tmp_pat
         r'<th scope="row">hc_mm</th>((?:<td>[^<]*</td>)+)', html.partition("Measurements</h2>")[2]
     )
     assert re.findall("<td>([^<]*)</td>", row[1]) == ["mm", "40 to 420", "16", "0", "16", "4"]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(classifier, manifest, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("insonate.evaluate.run.predict_loop", lambda *a, **k: pytest.fail("worked first"))
+    with pytest.raises(InsonateError, match="no folder"):
+        evaluate_model(classifier, manifest, out=tmp_path / "file" / "e")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,8 +88,20 @@ def test_mirroring_is_averaged_away_with_tta(model, image):
     )
 
 
-def test_drawing_keeps_the_size_of_the_original(model, image):
-    assert model.draw(image, model.predict(image)).size == (56, 40)
+def test_a_prediction_draws_itself_on_its_own_frame(model, image, tmp_path):
+    frames = np.stack([image, 255 - image])[..., None]
+    write_png(tmp_path / "still.png", image)
+    drawn = model.predict(image).draw()
+    assert drawn.size == (56, 40)
+    assert model.predict(tmp_path / "still.png").draw() == drawn
+    assert model.predict(Image.fromarray(image)).draw() == drawn
+    first, second = model.predict(frames)
+    assert first.draw() == drawn
+    for one, frame in zip((first, second), frames, strict=True):
+        assert np.array_equal(np.asarray(one.draw())[0, :, 0], frame[0, :, 0])  # above what is drawn
+    assert "drawer" not in repr(first)
+    with pytest.raises(ModelError, match="no frame"):
+        replace(first, drawer=None).draw()
 
 
 @pytest.mark.parametrize(

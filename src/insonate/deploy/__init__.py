@@ -2,7 +2,7 @@
 
 | file | content |
 |-|-|
-| `predict.py` | `predict_media`: many files, one JSON and one overlay each |
+| `predict.py` | `predict_media`: many files, one JSON, one overlay and the masks each |
 | `doctor.py` | what this machine has |
 
 Names load on first use, so that `doctor` runs where torch does not. Imports hub.

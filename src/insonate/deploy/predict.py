@@ -1,81 +1,111 @@
-"""Predict many files: a JSON and an overlay picture each; a file that is damaged does not stop the rest."""
+"""Predict many files: JSON, overlay picture and masks each; a file that is damaged does not stop the rest."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from insonate.errors import InsonateError, ModelError
-from insonate.files import atomic_write, safe_name
+from insonate.data.media import probe
+from insonate.errors import InsonateError, ModelError, one_line
+from insonate.files import Content, atomic_write_all, safe_name, writable
 from insonate.hub import Model, load, to_json
+from insonate.progress import Track, untracked
 from insonate.tasks.base import Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileResult:
-    """What came of one file: predictions and the two files written, or an error and nothing written."""
+    """What came of one file: predictions and the files written, or an error and nothing written."""
 
     media: Path
     predictions: tuple[Prediction, ...] = ()
     """one a frame"""
     json_path: Path | None = None
     overlay_path: Path | None = None
+    mask_paths: tuple[Path, ...] = ()
+    """of a segmentation, one a frame"""
     error: str | None = None
 
 
 def predict_media(
-    paths: Iterable[Path | str], model: Model | Path | str, out: Path, *, tta: bool = True
+    paths: Iterable[Path | str],
+    model: Model | Path | str,
+    out: Path,
+    *,
+    tta: bool = True,
+    track: Track = untracked,
 ) -> Iterator[FileResult]:
     """Predict each file and write `out/<name>.json` (all frames) and `out/<name>.png` (the surest frame).
 
-    Names are made by `files.safe_name`, so that no medium chooses where results go.
+    A segmentation also gives `out/<name>-mask.png`, for a clip one a frame: grey pictures of the original's
+    size with class numbers, as a manifest's mask column takes them; the JSON names them. Names are made by
+    `files.safe_name`, so that no medium chooses where results go.
 
     Args:
         paths: media files.
         model: a model with a task, or its folder or hub id.
         out: folder of the results; those of the same media are replaced.
         tta: average with the mirrored image, where the task does so.
+        track: shows the progress over the frames of a file.
 
     Yields:
         A result for each path, in order, as it is done.
 
     Raises:
         ModelError: the model cannot be loaded or has no task: nothing can be predicted at all.
+        InsonateError: `out` cannot be written.
     """
+    out = writable(out)
     model = model if isinstance(model, Model) else load(model)
     if model.task is None:
         raise ModelError("predict", "the model has no task, it only embeds", "Train a task on it first")
     for path in map(Path, paths):
         try:
-            yield _predict_file(path, model, Path(out), tta=tta)
+            yield _predict_file(path, model, out, tta=tta, track=track)
         except InsonateError as error:
             yield FileResult(media=path, error=str(error))
 
 
-def _predict_file(path: Path, model: Model, out: Path, *, tta: bool) -> FileResult:
-    predictions: list[Prediction] = []
-    surest: tuple[float, np.ndarray, Prediction] | None = None
-    for frame, prediction in model.stream(path, tta=tta):
-        predictions.append(prediction)
-        confidence = float(np.mean(prediction.confidence))
-        if surest is None or confidence > surest[0]:
-            surest = confidence, frame, prediction
-    if surest is None:
+def _predict_file(path: Path, model: Model, out: Path, *, tta: bool, track: Track) -> FileResult:
+    frames = model.stream(path, tta=tta)
+    predictions = list(track(frames, total=probe(path).frames, what=one_line(path.name)))
+    if not predictions:
         raise ModelError(path, "holds no frames", "Check the file")
+    surest = max(predictions, key=lambda prediction: float(np.mean(prediction.confidence)))
     name = safe_name(str(path))
-    overlay = model.draw(surest[1], surest[2])
+    told = [prediction.to_dict() for prediction in predictions]
+    files: dict[Path, Content] = {}
+    for prediction, one in zip(predictions, told, strict=True):
+        if prediction.kind == "segmentation":
+            number = f"-{prediction.meta.frame:05}" if len(predictions) > 1 else ""
+            one["mask"] = f"{name}-mask{number}.png"
+            files[out / one["mask"]] = _png(Image.fromarray(prediction.value))
+    masks = tuple(files)
     content = {
         "media": str(path),
         "model": {"backbone": model.config().backbone, "task": model.config().task},
         "notice": "not for clinical use",
-        "overlay_frame": surest[2].meta.frame,
-        "predictions": [prediction.to_dict() for prediction in predictions],
+        "overlay": f"{name}.png",
+        "overlay_frame": surest.meta.frame,
+        "predictions": told,
     }
-    overlay_path = atomic_write(out / f"{name}.png", lambda file: overlay.save(file, "PNG"))
-    json_path = atomic_write(out / f"{name}.json", to_json(content))
+    overlay_path, json_path = out / f"{name}.png", out / f"{name}.json"
+    atomic_write_all({**files, overlay_path: _png(surest.draw()), json_path: to_json(content)})
     return FileResult(
-        media=path, predictions=tuple(predictions), json_path=json_path, overlay_path=overlay_path
+        media=path,
+        predictions=tuple(predictions),
+        json_path=json_path,
+        overlay_path=overlay_path,
+        mask_paths=masks,
     )
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

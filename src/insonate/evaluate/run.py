@@ -24,8 +24,9 @@ from insonate.evaluate.statistics import (
     bootstrap_pooled,
     paired_difference,
 )  # fmt: skip
-from insonate.files import atomic_write_all
+from insonate.files import atomic_write_all, writable
 from insonate.hub import Model, to_json
+from insonate.progress import Track, untracked
 from insonate.tasks.base import Prediction, Task
 
 BASELINE_ITEMS = 1000
@@ -37,7 +38,7 @@ LOWER_IS_BETTER = re.compile(
 )
 
 
-def evaluate_model(
+def evaluate_model(  # noqa: PLR0913  each is the user's to set
     model: Model,
     manifest: Manifest,
     *,
@@ -47,6 +48,7 @@ def evaluate_model(
     tta: bool = False,
     run_dir: Path | None = None,
     seed: int = 0,
+    track: Track = untracked,
 ) -> Evaluation:
     """Score a model on one split and write `evaluation.json` and `report.html` into `out`.
 
@@ -60,30 +62,32 @@ def evaluate_model(
         tta: average with the mirrored image, where the task does so.
         run_dir: of the training; its learning curve goes into the report.
         seed: of the bootstrap.
+        track: shows the progress.
 
     Raises:
+        InsonateError: `out` cannot be written.
         ModelError: the model has no task.
         ManifestError: no such split, no labels in it, or a patient of it was also trained on.
     """
+    out = writable(out)
     task = _task_of(model)
     dataset = ManifestDataset(manifest.select(split=split), model.format, task.target())
     trained = manifest if train_manifest is None else train_manifest
     training_rows = _training_rows(trained)
     if split != "train" or train_manifest is not None:
         _check_leak(dataset.rows, training_rows, manifest.source)
-    predictions, truths = predict_loop(task, _in_order(dataset), tta=tta)
+    predictions, truths = predict_loop(task, _in_order(dataset), tta=tta, track=track)
     baseline = _baseline(model, task, trained, training_rows, truths)
     evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=split, seed=seed)
     sections = evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
     title = f"{evaluation.kind} of {evaluation.task} on {split}"
-    out = Path(out)
     report = render_report(title, sections, synthetic=evaluation.synthetic)
     atomic_write_all({out / "report.html": report, out / "evaluation.json": to_json(evaluation.to_dict())})
     return evaluation
 
 
 def predict_loop(
-    task: Task, loader: Loader, *, tta: bool = False
+    task: Task, loader: Loader, *, tta: bool = False, track: Track = untracked
 ) -> tuple[list[Prediction], list[Prediction]]:
     """Predictions and truths of the loader's items, in its order."""
     device = next(task.parameters()).device
@@ -93,7 +97,7 @@ def predict_loop(
     truths: list[Prediction] = []
     try:
         with torch.inference_mode():
-            for cpu_batch in loader.epoch(0):
+            for cpu_batch in track(loader.epoch(0), total=len(loader), what="evaluation, batches"):
                 outputs = task.predict(_on(cpu_batch, device), tta=tta)
                 outputs = type(outputs)(*(part.cpu() for part in outputs))
                 predictions += task.decode(outputs, cpu_batch)

@@ -27,6 +27,25 @@ def frames_of(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     if isinstance(media, str | Path):
         yield from _of_file(Path(media))
         return
+    for number, frame in enumerate(_stack(media)):
+        yield frame, {"item_id": "array", "frame": number}
+
+
+def frame_of(media: Media, number: int) -> np.ndarray:
+    """One frame of a medium that `frames_of` takes: H W, or H W 3; a file is read again.
+
+    Raises:
+        MediaError: the file or the frame is not there any more.
+    """
+    return read_frames(media, [number])[0] if isinstance(media, str | Path) else _stack(media)[number]
+
+
+def _stack(media: np.ndarray | Image.Image) -> np.ndarray:
+    """T H W, or T H W 3, uint8.
+
+    Raises:
+        ModelError: it is no medium, or an array of another type or shape.
+    """
     if isinstance(media, Image.Image):
         media = np.asarray(media if media.mode in {"L", "RGB"} else media.convert("RGB"))
     if not isinstance(media, np.ndarray):
@@ -41,21 +60,14 @@ def frames_of(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         )
     colour = media.shape[-1] in {1, 3}
     if media.ndim == 2 or (media.ndim == 3 and colour):
-        media = media[None]  # T H W, or T H W C
+        media = media[None]
     elif not (media.ndim == 4 and colour):
         raise ModelError(
             "predict",
             f"an array of shape {media.shape} is ambiguous",
             "Give H W, H W C or T H W C with C 1 or 3",
         )
-    for number, frame in enumerate(media):
-        yield (
-            frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame,
-            {
-                "item_id": "array",
-                "frame": number,
-            },
-        )
+    return media[..., 0] if media.ndim == 4 and media.shape[-1] == 1 else media
 
 
 def _of_file(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:

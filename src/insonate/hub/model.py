@@ -11,6 +11,8 @@ import hashlib
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +38,7 @@ from insonate.hub.config import (
     ModelConfig,
     read_config,
 )  # fmt: skip
-from insonate.hub.frames import Media, frames_of
+from insonate.hub.frames import Media, frame_of, frames_of
 from insonate.hub.plain import plain, to_json
 from insonate.hub.remote import HUB_ID, HubApi, default_api, find, hub_errors
 from insonate.models import BACKBONES, Backbone, build_backbone, resolve
@@ -101,11 +103,11 @@ class Model:
         """
         if isinstance(media, list | tuple):
             return [self.predict(one, tta=tta) for one in media]
-        predictions = [prediction for _, prediction in self.stream(media, tta=tta)]  # type: ignore[arg-type]
+        predictions = list(self.stream(media, tta=tta))  # type: ignore[arg-type]
         return predictions[0] if len(predictions) == 1 else predictions
 
-    def stream(self, media: Media, *, tta: bool = True) -> Iterator[tuple[np.ndarray, Prediction]]:
-        """Each frame of one medium (HW or HWC) with its prediction, as `predict`.
+    def stream(self, media: Media, *, tta: bool = True) -> Iterator[Prediction]:
+        """The prediction of each frame of one medium, as `predict`, as it is made.
 
         Raises:
             ModelError: the model has no task, or `media` cannot be taken.
@@ -115,31 +117,22 @@ class Model:
             raise ModelError(
                 self._name(), "has no task, it only embeds", "Use `embed`, or train a task on it first"
             )
-        for frames, batch in self._batches(media):
+        for batch in self._batches(media):
             with torch.inference_mode():
                 outputs = task.predict(batch, tta=tta)
                 outputs = type(outputs)(*(part.cpu() for part in outputs))
                 predictions = task.decode(outputs, _on(batch, "cpu"))
-            yield from zip(frames, predictions, strict=True)
+            for prediction in predictions:
+                yield replace(prediction, drawer=partial(_drawn, task, media))
 
     def embed(self, media: Media) -> np.ndarray:
         """T D: for each frame of one medium the mean of its patch tokens."""
         rows = []
-        for _, batch in self._batches(media):
+        for batch in self._batches(media):
             with torch.inference_mode():
                 tokens = self.backbone(batch["image"]).patch  # B N D
                 rows.append(tokens.mean(1).float().cpu().numpy())  # B D
         return np.concatenate(rows)  # T D
-
-    def draw(self, image: np.ndarray, prediction: Prediction) -> Image.Image:
-        """The original frame with the prediction drawn on it.
-
-        Raises:
-            ModelError: the model has no task.
-        """
-        if self.task is None:
-            raise ModelError(self._name(), "has no task, so nothing to draw", "Train a task on it first")
-        return self.task.draw(Image.fromarray(image).convert("RGB"), prediction)
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write the model folder; files of an earlier save are replaced, the config last.
@@ -235,24 +228,26 @@ class Model:
     def _name(self) -> str:
         return f"model {self.backbone.options.get('name', '')}"
 
-    def _batches(self, media: Media) -> Iterator[tuple[tuple[np.ndarray, ...], Batch]]:
+    def _batches(self, media: Media) -> Iterator[Batch]:
         self._whole().eval()
         source = frames_of(media)
         while chunk := list(itertools.islice(source, BATCH)):
-            frames = tuple(frame for frame, _ in chunk)
-            prepared = [self.preprocess(frame) for frame in frames]
-            batch = Batch(
-                image=torch.stack([image.as_subclass(Tensor) for image, _ in prepared]).to(
-                    self.device
-                ),  # B C H W
+            prepared = [self.preprocess(frame) for frame, _ in chunk]
+            image = torch.stack([image.as_subclass(Tensor) for image, _ in prepared])  # B C H W
+            yield Batch(
+                image=image.to(self.device),
                 meta=[
                     Meta(**facts, original_hw=frame.shape[:2], input_from_original=matrix)
                     for (frame, facts), (_, matrix) in zip(chunk, prepared, strict=True)
                 ],
-                item_seed=[0] * len(frames),
+                item_seed=[0] * len(chunk),
                 step_seed=0,
             )
-            yield frames, batch
+
+
+def _drawn(task: Task, media: Media, prediction: Prediction) -> Image.Image:
+    picture = frame_of(media, prediction.meta.frame)
+    return task.draw(Image.fromarray(picture).convert("RGB"), prediction)
 
 
 def load(source: Path | str, *, device: str = "cpu") -> Model:

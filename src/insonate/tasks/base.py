@@ -7,7 +7,7 @@ item, in pixels and mm of the original) → `score` (numbers an item) or `metric
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -20,6 +20,7 @@ from torchmetrics import MetricCollection
 
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import Target
+from insonate.errors import ModelError
 from insonate.measure import Quantity
 from insonate.models.backbone import Backbone
 from insonate.models.registry import Registry
@@ -67,9 +68,31 @@ class Prediction:
     """of classes or points"""
     measurements: dict[str, Quantity] = field(default_factory=dict)
     """by name, with the unit in it (`hc_mm`)"""
+    drawer: Callable[[Prediction], Image.Image] | None = field(default=None, repr=False, compare=False)
+    """draws it on its frame, which is read again; none where it was not made from a medium"""
+
+    def draw(self) -> Image.Image:
+        """Its frame of the medium (RGB) with the prediction on it.
+
+        Raises:
+            ModelError: it was not made by `Model.predict`, so that it has no frame.
+            MediaError: the medium cannot be read any more.
+        """
+        if self.drawer is None:
+            raise ModelError(self.meta.item_id, "this prediction has no frame", "Use the task's own `draw`")
+        return self.drawer(self)
+
+    def text(self) -> str:
+        """What it says, in a line."""
+        if self.kind == "classification":
+            return f"{self.names[int(self.value.argmax())]} {float(self.value.max()):.2f}"
+        if self.measurements:
+            sizes = self.measurements.items()
+            return ", ".join(f"{name.rpartition('_')[0] if one.unit else name} {one}" for name, one in sizes)
+        return f"{len(self.names)} {'points' if self.kind == 'keypoints' else 'classes'}, not measured"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; masks are given as area only."""
+        """JSON-ready, but for a mask, which is a picture."""
         shown: Any = self.value.tolist() if self.kind != "segmentation" else None
         return {
             "item_id": self.meta.item_id, "frame": self.meta.frame, "task": self.task, "kind": self.kind,
