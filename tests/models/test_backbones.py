@@ -9,7 +9,6 @@ import torch
 
 from insonate.errors import RecipeError, WeightsError
 from insonate.models import BACKBONES, build_backbone, ema_update, freeze, official_weights, teacher_of
-from insonate.models.ijepa import weights_from_ijepa
 from insonate.models.positions import resize_table, sincos_2d
 from insonate.models.vit import CustomVitOptions, VisionTransformer, vit
 
@@ -30,8 +29,7 @@ def fixture(parity):
 @pytest.fixture(scope="module")
 def encoder(fixture) -> VisionTransformer:
     model = toy_vit()
-    weights = weights_from_ijepa({"target_encoder": fixture["state_dict"]}, model)
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(official_weights(fixture["state_dict"], model, where="x"), strict=True)
     return model
 
 
@@ -167,18 +165,20 @@ def test_other_sizes_recompute_or_interpolate_and_never_use_the_square_table(fix
 
 def test_official_checkpoint_loads_its_target_encoder(parity) -> None:
     checkpoint = torch.load(parity / "ijepa_checkpoint_layout.pt", weights_only=True)  # noqa: TID251
-    model = toy_vit(input_size=(80, 80), patch=8, width=24, depth=2, heads=2)
-    model.load_state_dict(weights_from_ijepa(checkpoint, model), strict=True)
+    small = {"patch": 8, "width": 24, "depth": 2, "heads": 2}
+    model = toy_vit(input_size=(80, 80), **small)
+    model.load_state_dict(official_weights(checkpoint, model, where="x"), strict=True)
     stored = checkpoint["target_encoder"]["module.blocks.1.mlp.fc2.weight"]
     assert torch.equal(model.blocks[1].mlp.fc2.weight, stored)
-    context = weights_from_ijepa(checkpoint, model, which="encoder")
-    assert torch.equal(context["norm.bias"], checkpoint["encoder"]["module.norm.bias"])
-    with pytest.raises(WeightsError, match="pos_embed"):
-        weights_from_ijepa(checkpoint, toy_vit(input_size=(40, 160), patch=8, width=24, depth=2, heads=2))
-    assert official_weights(checkpoint, model, where="x").keys() == model.state_dict().keys()
-    assert official_weights(context, model, where="x") is context
-    with pytest.raises(WeightsError, match="target_encoder"):
-        weights_from_ijepa({}, model)
+    own = model.state_dict()
+    assert official_weights(own, model, where="x") is own
+    learned = toy_vit(input_size=(80, 80), position="learned", **small)
+    learned.load_state_dict(official_weights(checkpoint, learned, where="x"), strict=True)
+    assert torch.equal(learned.pos_embed, model.pos_embed)
+    with pytest.raises(WeightsError, match=r"positions are of 100 patches, input_size says \(40, 80\)"):
+        official_weights(checkpoint, toy_vit(input_size=(40, 80), **small), where="x")
+    with pytest.raises(WeightsError, match="position: sincos"):
+        official_weights(checkpoint, toy_vit(input_size=(80, 80), position="rope", **small), where="x")
 
 
 @pytest.mark.parametrize(

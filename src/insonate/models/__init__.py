@@ -20,12 +20,12 @@ heads       what tasks put on an encoder
 heatmaps    keypoints as heat maps
 """
 
-from insonate.models import convnext, vit
+from insonate.models import convnext, families, vit
 from insonate.models.backbone import BACKBONES, Backbone, BackboneSpec, MaskedBackbone, Tokens
 from insonate.models.build import build_backbone, resolve
 from insonate.models.ema import ema_update, teacher_of
 from insonate.models.freeze import freeze
-from insonate.models.ijepa import official_weights
+from insonate.models.official import Loaded, LoadReport, load_official, official_weights
 from insonate.models.registry import Entry, Registry
 from insonate.models.trainable import Losses, Trainable
 
@@ -34,6 +34,8 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Entry",
+    "LoadReport",
+    "Loaded",
     "Losses",
     "MaskedBackbone",
     "Registry",
@@ -42,7 +44,9 @@ __all__ = [
     "build_backbone",
     "convnext",
     "ema_update",
+    "families",
     "freeze",
+    "load_official",
     "official_weights",
     "resolve",
     "teacher_of",

@@ -41,7 +41,7 @@ class Rope(NamedTuple):
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
     """Turn the channels of queries or keys, … N d; the type of `x` is kept."""
-    swapped = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+    swapped = torch.stack((x[..., 1::2], x[..., ::2]), -1).flatten(-2)  # faster than a flip
     return torch.addcmul(x * rope.cos.to(x.dtype), swapped, rope.sin.to(x.dtype))
 
 

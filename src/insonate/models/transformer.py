@@ -120,7 +120,7 @@ class Block(nn.Module):
         self.attn = Attention(width, heads)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(width, init_values=layer_scale)
         self.norm2 = nn.LayerNorm(width, eps=eps)
-        self.mlp = MLPS[mlp](width, int(width * mlp_ratio))
+        self.mlp = MLPS[mlp](width, int(width * mlp_ratio + 1e-6))
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(width, init_values=layer_scale)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 

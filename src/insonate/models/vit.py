@@ -92,28 +92,36 @@ class CustomVitOptions(VitOptions):
 class PatchEmbed(nn.Module):
     """Linear map of patches to tokens; the weight has the shape of a convolution, as in every ViT."""
 
-    def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1) -> None:
+    def __init__(self, channels: int, width: int, kernel: tuple[int, ...]) -> None:
         super().__init__()
-        self.patch, self.tubelet = patch, tubelet
-        flat = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
-        deep = (tubelet, patch, patch)
-        self.proj: nn.Module = (
-            flat if tubelet == 1 else nn.Conv3d(channels, width, kernel_size=deep, stride=deep)
-        )
+        self.kernel = kernel  # p p of pictures, q p p of clips
+        convolution = nn.Conv2d if len(kernel) == 2 else nn.Conv3d
+        self.proj: nn.Module = convolution(channels, width, kernel, stride=kernel)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Clip B T C H W, or picture B C H W → tokens B N D in raster order, or B K D of `keep` (B K)."""
+        """Clip B T C H W, or picture B C H W → tokens B N D in raster order, or B K D of `keep` (B K).
+
+        In training only the kept patches are embedded; else all are, by the convolution that the originals
+        use, so that rounding is theirs too.
+        """
         x = x[:, None] if x.ndim == 4 else x
+        if keep is not None and self.training:
+            patches = gather_tokens(self._patches(x), keep)  # B K Cqpp
+            return F.linear(patches, self.weight.flatten(1), self.proj.get_parameter("bias"))  # B K D
+        tokens = (
+            self.proj(x[:, 0] if len(self.kernel) == 2 else x.transpose(1, 2)).flatten(2).transpose(1, 2)
+        )  # B N D
+        return tokens if keep is None else gather_tokens(tokens, keep)
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """Clip B T C H W → pixels of its patches B N Cqpp."""
         b, t, c, height, width = x.shape
-        p, q = self.patch, self.tubelet
+        p, q = self.kernel[-1], 1 if len(self.kernel) == 2 else self.kernel[0]
         frames, rows, columns = t // q, height // p, width // p
-        pixels = x.reshape(b, frames, q, c, rows, p, columns, p).permute(
+        cut = x.reshape(b, frames, q, c, rows, p, columns, p).permute(
             0, 1, 4, 6, 3, 2, 5, 7
         )  # B t h w C q p p
-        pixels = pixels.reshape(b, frames * rows * columns, c * q * p * p)  # B N Cqpp
-        if keep is not None:
-            pixels = gather_tokens(pixels, keep)  # B K Cqpp
-        return F.linear(pixels, self.weight.flatten(1), self.proj.get_parameter("bias"))  # B N D
+        return cut.reshape(b, frames * rows * columns, c * q * p * p)
 
     @property
     def weight(self) -> nn.Parameter:
@@ -137,11 +145,14 @@ class VisionTransformer(MaskedBackbone):
             frames=options.frames,
             **conventions(options.conventions),
         )
+        clips = options.frames > 1
         self.grid = (options.input_size[0] // options.patch, options.input_size[1] // options.patch)
         self.clip_grid: ClipGrid = (options.frames // options.tubelet, *self.grid)
         self.heads, self.position = heads, options.position
         self.resize_position = "interpolate" if options.position == "learned" else options.resize_position
-        self.patch_embed = PatchEmbed(self.spec.channels, width, options.patch, options.tubelet)
+        self.patch_embed = PatchEmbed(
+            self.spec.channels, width, self.spec.patch if clips else self.spec.patch[1:]
+        )
         self.num_prefix = options.class_token + options.registers
         self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if options.class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, options.registers, width)) if options.registers else None

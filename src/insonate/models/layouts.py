@@ -1,0 +1,208 @@
+"""Layouts: how official checkpoints are recognised (by names and shapes, not by the file's name), converted.
+
+A family's file registers its layouts here. `Bundle` is what was found on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from insonate.errors import WeightsError, nearest
+from insonate.weights.read import read
+from insonate.weights.source import Converted, Hints, Source
+
+WRAPPERS = (
+    "state_dict", "model", "model_state_dict", "weights", "module", "teacher", "student", "net",
+)  # fmt: skip
+"""names under which projects keep the state dict in a checkpoint"""
+CONFIGS = ("config", "cfg", "hyper_parameters", "kwargs", "meta")
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
+"""taken off where every tensor has it"""
+FILES = (
+    "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin",
+)  # fmt: skip
+SUFFIXES = {".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors"}
+LARGEST_CONFIG_BYTES = 10_000_000
+MEND = "Give family=NAME, see `insonate models`, or the model that these weights are of"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """An official checkpoint and what lies beside it."""
+
+    where: Path
+    content: dict[str, Any]
+    """the whole file"""
+    state: dict[str, Tensor]
+    """the main state dict, wrappers and common prefixes taken off"""
+    stripped: str
+    """common prefix that was taken off"""
+    config: dict[str, Any] = field(default_factory=dict)
+    """of the JSON beside the file and the one in it"""
+
+    def source(self) -> Source:
+        """The main state dict, to be taken."""
+        return Source(self.state, self.where)
+
+    def has(self, *patterns: str) -> bool:
+        """Whether each regular expression matches the whole of some name of the state dict."""
+        return all(any(re.fullmatch(pattern, name) for name in self.state) for pattern in patterns)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor of the state dict; () where there is none."""
+        tensor = self.state.get(name)
+        return () if tensor is None else tuple(tensor.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One form of official checkpoints."""
+
+    name: str
+    families: tuple[str, ...]
+    """families that come in it"""
+    matches: Callable[[Bundle], bool]
+    convert: Callable[[Bundle, Hints, Source], Converted]
+    """must take or ignore every tensor of the source"""
+
+
+LAYOUTS: dict[str, Layout] = {}
+
+
+def register(name: str, families: tuple[str, ...], matches: Callable[[Bundle], bool]) -> Callable[[Any], Any]:
+    """Function decorator: the function converts checkpoints that `matches` knows by name."""
+
+    def keep(convert: Any) -> Any:
+        LAYOUTS[name] = Layout(name=name, families=families, matches=matches, convert=convert)
+        return convert
+
+    return keep
+
+
+def recognise(bundle: Bundle, family: str | None = None) -> Layout:
+    """The layout of a checkpoint.
+
+    Args:
+        bundle: the checkpoint.
+        family: where the user names it, only layouts of this family are tried.
+
+    Raises:
+        WeightsError: no layout knows it.
+    """
+    known = sorted({name for layout in LAYOUTS.values() for name in layout.families})
+    if family is not None and family not in known:
+        raise WeightsError(bundle.where, f"no family is called {family!r}", nearest(family, known))
+    for layout in LAYOUTS.values():
+        if (family is None or family in layout.families) and layout.matches(bundle):
+            return layout
+    some = ", ".join(list(bundle.state)[:3]) or "no tensors"
+    asked = f"is not of the family {family}" if family else "is of no layout that is known"
+    raise WeightsError(bundle.where, f"{asked} (it has {some}, …)", MEND)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read a checkpoint, or the one in a folder, with the configs beside and in it.
+
+    Raises:
+        WeightsError: there is none, or it is damaged or unsafe.
+    """
+    file = _weights_file(path)
+    config: dict[str, Any] = {}
+    for beside in (
+        file.parent / "config.json",
+        file.parent / "open_clip_config.json",
+        file.with_suffix(".json"),
+    ):
+        config |= _read_json(beside)
+    return bundle_of(read(file), file, config)
+
+
+def bundle_of(content: dict[str, Any], where: Path, beside: Mapping[str, Any]) -> Bundle:
+    """The content of a checkpoint as a bundle; `beside` is what configs beside it say."""
+    config = dict(beside)
+    for name in CONFIGS:
+        config |= _configs_in(content.get(name))
+    inner = content.get("state_dict")
+    if isinstance(inner, Mapping) and not tensors_of(inner) and any(tensors_of(v) for v in inner.values()):
+        content = dict(inner)
+    state, stripped = strip(_unwrap(content))
+    return Bundle(where=where, content=content, state=state, stripped=stripped, config=config)
+
+
+def strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A state dict without the prefixes that all of its names share, and what was taken off."""
+    stripped, state = "", dict(tensors)
+    while state and (prefix := _common(state)):
+        stripped += prefix
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state, stripped
+
+
+def tensors_of(value: object) -> dict[str, Tensor]:
+    """The tensors directly in a mapping."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+
+
+def hints_of(bundle: Bundle, given: Mapping[str, Any]) -> Hints:
+    """What the caller and the configs say. open_clip's configs speak of several networks and are left out."""
+    clip = {"vision_cfg", "model_cfg", "text_cfg"} & bundle.config.keys()
+    return Hints(given, {} if clip else bundle.config, bundle.where)
+
+
+def _common(state: Mapping[str, Tensor]) -> str:
+    return next((p for p in PREFIXES if all(name.startswith(p) for name in state)), "")
+
+
+def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    for name in WRAPPERS:
+        inner = content.get(name)
+        if isinstance(inner, Mapping) and (tensors_of(inner) or any(tensors_of(v) for v in inner.values())):
+            return _unwrap(inner)
+    return tensors_of(content)
+
+
+def _weights_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    files = [path / name for name in FILES if (path / name).is_file()]
+    if not files:
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if len(files) != 1:
+            found = ", ".join(file.name for file in files[:3]) or "none"
+            raise WeightsError(
+                path, f"a folder with one weights file is needed, found {found}", "Give the file"
+            )
+    return files[0]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_CONFIG_BYTES:
+            return {}
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(path, f"is no JSON ({type(error).__name__})", "Mend it or take it away") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _configs_in(value: object) -> dict[str, Any]:
+    """A config in a checkpoint, and the arguments (a dict or JSON) in it."""
+    if not isinstance(value, Mapping):
+        return {}
+    inner = value.get("kwargs")
+    if isinstance(inner, str):
+        try:
+            inner = json.loads(inner)
+        except ValueError:
+            inner = None
+    own = {str(name): found for name, found in value.items() if not isinstance(found, Tensor | Mapping)}
+    return own | (dict(inner) if isinstance(inner, Mapping) else {})

@@ -1,0 +1,226 @@
+"""Load an official checkpoint: recognise, convert, build, audit, report.
+
+Nothing is guessed in silence: what shapes cannot tell is taken from the caller, from a config, or assumed and
+said so. Every tensor is matched, converted or ignored for a reason that is reported; else loading refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from insonate.errors import RecipeError, WeightsError, nearest
+from insonate.models import families  # noqa: F401 - registers the layouts
+from insonate.models.backbone import Backbone
+from insonate.models.build import build_backbone
+from insonate.models.layouts import LAYOUTS, Bundle, Layout, bundle_of, hints_of, open_bundle, recognise
+from insonate.models.parts import build_part
+from insonate.models.positions import TABLES
+from insonate.models.vit import VisionTransformer
+from insonate.weights.audit import load_into
+from insonate.weights.source import Converted, Source
+
+ARGUMENTS = (
+    "family", "which", "heads", "input_size", "frames", "tubelet", "patch", "depth", "width", "use_rope",
+    "resize_position", "predictor_heads", "classes", "views", "clips", "sha256", "timm_name",
+)  # fmt: skip
+"""what callers may say about a checkpoint"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """What became of every tensor of a checkpoint."""
+
+    where: str
+    family: str
+    layout: str
+    matched: tuple[str, ...] = ()
+    """taken under the same name, unchanged"""
+    converted: tuple[str, ...] = ()
+    """renamed, joined, split, reshaped, or replaced by what is computed"""
+    ignored: dict[str, str] = field(default_factory=dict)
+    """name → why it is not used"""
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    """what shapes could not tell"""
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        counts = ", ".join(
+            f"{len(getattr(self, kind))} {kind}"
+            for kind in ("matched", "converted", "missing", "unexpected", "ignored")
+        )
+        lines = [f"{self.where}: {self.family}, layout {self.layout}", f"tensors: {counts}"]
+        lines += [f"ignored: {name} ({why})" for name, why in list(self.ignored.items())[:5]]
+        return "\n".join([*lines, *(f"assumed: {sentence}" for sentence in self.assumed)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """An official checkpoint as modules."""
+
+    backbone: Backbone | None
+    parts: dict[str, nn.Module]
+    """predictor, decoder, text tower, probe, …"""
+    converted: Converted
+    report: LoadReport
+
+
+def inspect_official(
+    path: Path | str, given: Mapping[str, Any] | None = None
+) -> tuple[Converted, LoadReport]:
+    """What a checkpoint is, and its tensors under our names; nothing is built.
+
+    Args:
+        path: a file, or a folder with one.
+        given: what is known about it, see `ARGUMENTS`.
+
+    Raises:
+        WeightsError: it cannot be read, is of no known layout, a tensor is missing or left over, what is said
+            about it is wrong, or has to be said.
+    """
+    given = dict(given or {})
+    for name in given:
+        if name not in ARGUMENTS:
+            raise WeightsError(path, f"nothing is called {name!r} there", nearest(name, ARGUMENTS))
+    bundle = open_bundle(Path(path))
+    digest = _check_digest(bundle, given.pop("sha256", None))
+    layout = recognise(bundle, given.pop("family", None))
+    return convert(bundle, layout, given, digest)
+
+
+def convert(
+    bundle: Bundle, layout: Layout, given: Mapping[str, Any], digest: str = ""
+) -> tuple[Converted, LoadReport]:
+    """Convert an opened checkpoint by its layout; see `inspect_official`.
+
+    Raises:
+        WeightsError: a tensor is missing or left over, or something has to be said.
+    """
+    hints, source = hints_of(bundle, given), bundle.source()
+    converted = layout.convert(bundle, hints, source)
+    converted.layout = layout.name
+    source.finish()
+    return converted, _report(bundle, converted, source, tuple(hints.assumed), digest)
+
+
+def load_official(path: Path | str, **given: Any) -> Loaded:
+    """The modules of an official checkpoint, in eval mode.
+
+    Args:
+        path: a file, or a folder with one.
+        given: what is known about it, see `ARGUMENTS`.
+
+    Raises:
+        WeightsError: see `inspect_official`.
+    """
+    converted, report = inspect_official(path, given)
+    return build(converted, report)
+
+
+def build(converted: Converted, report: LoadReport) -> Loaded:
+    """The modules of a converted checkpoint, with its weights.
+
+    Raises:
+        WeightsError: a tensor of the architecture is missing or has another shape.
+    """
+    backbone = None
+    if converted.backbone is not None:
+        backbone = _make(build_backbone, converted.backbone, report.where)
+        load_into(backbone, converted.state, report.where)
+        backbone.eval()
+    parts = {}
+    for name, part in converted.parts.items():
+        parts[name] = _make(build_part, part.options, report.where)
+        load_into(parts[name], part.state, f"{report.where}, {name}")
+        parts[name].eval()
+    return Loaded(backbone=backbone, parts=parts, converted=converted, report=report)
+
+
+def official_weights(content: Mapping[str, Any], backbone: Backbone, *, where: object) -> Mapping[str, Any]:
+    """The weights in a checkpoint, for a backbone that is already built.
+
+    Args:
+        content: what the file holds, as `weights.read` gives it.
+        backbone: what they are for.
+        where: the file, for errors.
+
+    Returns:
+        Those of a known layout under our names; `content` itself where it has our names already, or none that
+        is known.
+
+    Raises:
+        WeightsError: it is recognised, but not of this backbone.
+    """
+    if content.keys() == backbone.state_dict().keys() or not isinstance(backbone, VisionTransformer):
+        return content
+    bundle = bundle_of(dict(content), Path(str(where)), {})
+    layout = next((layout for layout in LAYOUTS.values() if layout.matches(bundle)), None)
+    if layout is None:
+        return content
+    spec = backbone.spec
+    known = {"heads": backbone.heads, "input_size": spec.input_size, "frames": spec.frames}
+    converted, _ = convert(bundle, layout, known)
+    found = (converted.backbone or {}).get("position")
+    if found in TABLES and backbone.position == "learned":
+        grid = backbone.clip_grid
+        return converted.state | {"pos_embed": TABLES[str(found)](grid, spec.embed_dim)[None].clone()}
+    if found != backbone.position:
+        raise WeightsError(
+            where,
+            f"its positions are {found}, those of the backbone {backbone.position}",
+            f"Set position: {found}",
+        )
+    return converted.state
+
+
+def _make(make: Any, options: Mapping[str, Any], where: object) -> Any:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return make(options)
+    except RecipeError as error:
+        raise WeightsError(where, f"{error.where}: {error.what}", error.mend) from None
+
+
+def _report(
+    bundle: Bundle, converted: Converted, source: Source, assumed: tuple[str, ...], digest: str
+) -> LoadReport:
+    ours = {name: id(tensor) for name, tensor in converted.state.items()}
+    sources = {"": source, **{f"{name}.": child for name, child in source.children.items()}}
+    matched: list[str] = []
+    changed: list[str] = []
+    ignored: dict[str, str] = {}
+    inside = tuple(f"{name}." for name in source.children)
+    for prefix, part in sources.items():
+        ignored |= {prefix + name: why for name, why in part.ignored.items()}
+        for name, tensor in part.all.items():
+            if name in part.ignored or (not prefix and name.startswith(inside)):
+                continue
+            (matched if ours.get(name) == id(tensor) else changed).append(prefix + name)
+    return LoadReport(
+        where=str(bundle.where), family=converted.family, layout=converted.layout, matched=tuple(matched),
+        converted=tuple(changed), ignored=ignored, assumed=assumed, sha256=digest,
+    )  # fmt: skip
+
+
+def _check_digest(bundle: Bundle, wanted: object) -> str:
+    """SHA-256 of the file, where one is asked for.
+
+    Raises:
+        WeightsError: it is another.
+    """
+    if wanted is None:
+        return ""
+    with bundle.where.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != str(wanted).lower():
+        raise WeightsError(bundle.where, f"its SHA-256 is {found}, not {wanted}", "Download it again")
+    return found

@@ -1,0 +1,162 @@
+"""Official checkpoints of I-JEPA, V-JEPA 2 and EchoJEPA give the original's outputs through our loader."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from insonate.errors import WeightsError
+from insonate.models import load_official
+
+FACTORISED = ("mv_classifier_d1_fact", "mv_classifier_d4_fact", "mv_regressor_d1_fact")
+PROBES = (
+    *FACTORISED, "mv_classifier_d4_joint", "mv_regressor_d1_joint", "mv_regressor_d4_joint",
+    "probe_LinearClassifier", "probe_LinearRegressor", "probe_MLPClassifier", "probe_MLPRegressor",
+)  # fmt: skip
+
+
+def close(a, b) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def fixture(parity):
+    def open_one(name):
+        path = parity / f"{name}.pt"
+        content = torch.load(path, weights_only=True)  # noqa: TID251
+        return load_official(path), content["inputs"], content["outputs"]
+
+    return open_one
+
+
+def clip(x: torch.Tensor) -> torch.Tensor:
+    return x.transpose(1, 2)  # B T C H W
+
+
+def test_rotary_video_encoder_at_any_size_and_under_masks(fixture) -> None:
+    loaded, inputs, outputs = fixture("vjepa_encoder_rope")
+    encoder, x = loaded.backbone, clip(inputs["x"])
+    close(encoder(x).patch, outputs["full"])
+    for name in ("nonsquare", "hires", "long", "short"):
+        close(encoder(clip(inputs[f"x_{name}"])).patch, outputs[name])
+    close(encoder(x, inputs["m1"]).patch, outputs["mask1"])
+    close(encoder.patch_embed(x), outputs["patch_tokens"])
+    taps = [tokens.patch for tokens in encoder.intermediate(x, [0, 2])]
+    for ours, theirs in zip(taps, outputs["out_layers_0_2"], strict=True):
+        close(ours, theirs)
+    assert loaded.report.matched == tuple(encoder.state_dict())
+    assert (loaded.report.family, encoder.spec.frames, encoder.spec.patch) == ("vjepa", 8, (2, 16, 16))
+
+
+def test_gated_mlps(fixture) -> None:
+    loaded, inputs, outputs = fixture("vjepa_encoder_swiglu")
+    close(loaded.backbone(clip(inputs["x"])).patch, outputs["full"])
+    assert len(loaded.report.converted) == 12
+
+
+def test_picture_encoder_with_a_table(fixture) -> None:
+    loaded, inputs, outputs = fixture("vjepa_encoder_image_sincos")
+    close(loaded.backbone(inputs["x"]).patch, outputs["full"])
+    close(loaded.backbone(inputs["x_hires"]).patch, outputs["hires"])
+    assert loaded.backbone.position == "sincos_rows_first"
+
+
+def test_predictor_and_its_mask_tokens(fixture) -> None:
+    loaded, inputs, outputs = fixture("vjepa_predictor_rope")
+    predictor = loaded.parts["predictor"]
+    for number in (0, 1, 3):
+        ours = predictor(inputs["ctx"], inputs["masks_x"][None], inputs["masks_y"][None], (4, 4, 4), number)
+        close(ours, outputs[f"mask_index{number}"])
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_attentive_probe(fixture, depth) -> None:
+    loaded, inputs, outputs = fixture(f"vjepa_attentive_classifier_d{depth}")
+    close(loaded.parts["probe"](inputs["x"]), outputs["logits"])
+    close(loaded.parts["probe"].pool(inputs["x"]), outputs["pooled"])
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_probes_of_studies_see_missing_views_as_missing(fixture, name) -> None:
+    loaded, inputs, outputs = fixture(f"vjepa_{name}")
+    probe, ignore = loaded.parts["probe"], inputs["key_padding_mask"]
+    close(probe(inputs["x"]), outputs["nomask"])
+    close(probe(inputs["x"], ignore), outputs["masked"])
+    hidden = torch.where(ignore[..., None], 1e3, inputs["x"])
+    close(probe(hidden, ignore), outputs["masked"])
+    assert probe(inputs["x"], torch.ones_like(ignore)).isfinite().all()
+
+
+def test_training_checkpoint_gives_target_encoder_and_predictor(parity) -> None:
+    path = parity / "vjepa_checkpoint_layout.pt"
+    content = torch.load(path, weights_only=True)  # noqa: TID251
+    loaded = load_official(path, heads=3, input_size=64, frames=8)
+    stored = content["target_encoder"]["module.backbone.norm.bias"]
+    assert torch.equal(loaded.backbone.norm.bias, stored)
+    assert loaded.report.ignored["encoder"] == "the target_encoder is taken"
+    assert len(loaded.report.matched), len(loaded.report.converted) == (40, 32)
+    assert any("position rope" in sentence for sentence in loaded.report.assumed)
+    context = load_official(path, heads=3, input_size=64, frames=8, which="encoder")
+    assert torch.equal(context.backbone.norm.bias, content["encoder"]["module.backbone.norm.bias"])
+    with pytest.raises(WeightsError, match="heads cannot be told"):
+        load_official(path)
+
+
+def test_a_step_of_training_has_the_originals_features(parity) -> None:
+    path = parity / "vjepa_train_step.pt"
+    fixture = torch.load(path, weights_only=True)  # noqa: TID251
+    known = {"heads": 3, "input_size": 64, "frames": 8}
+    target, context = (load_official(path, which=which, **known) for which in ("target_encoder", "encoder"))
+    x = clip(fixture["inputs"]["clips"][0])
+    h = torch.nn.functional.layer_norm(target.backbone(x).patch, (48,))
+    close(h, fixture["outputs"]["h"][0])
+    predictor, inputs = context.parts["predictor"], fixture["inputs"]
+    pairs = zip(inputs["masks_enc"], inputs["masks_pred"], strict=True)
+    for (seen, hidden), theirs in zip(pairs, fixture["outputs"]["z"][0], strict=True):
+        visible = context.backbone(x, seen).patch
+        close(predictor(visible, seen[None], hidden[None], (4, 4, 4)), theirs)
+
+
+def test_missing_and_left_over_tensors_are_named(parity, tmp_path) -> None:
+    content = torch.load(parity / "vjepa_encoder_rope.pt", weights_only=True)  # noqa: TID251
+    state, config = content["state_dict"], content["config"]
+    config = {"num_heads": 3, "img_size": 64, "num_frames": 8}
+    for change, words in [
+        (("blocks.1.attn.qkv.bias", None), r"1 missing: blocks\.1\.attn\.qkv\.bias"),
+        (("blocks.1.attn.extra", torch.zeros(1)), r"no place in this model: blocks\.1\.attn\.extra"),
+        (("norm.bias", torch.zeros(47)), r"norm\.bias 47 float32 for 48 float32"),
+    ]:
+        changed = {k: v for k, v in {**state, change[0]: change[1]}.items() if v is not None}
+        torch.save({"state_dict": changed, "config": config}, tmp_path / "x.pt")
+        with pytest.raises(WeightsError, match=words):
+            load_official(tmp_path / "x.pt")
+
+
+def test_a_lost_block_of_a_published_size_is_noticed(tmp_path) -> None:
+    from insonate.models import build_backbone
+
+    state = build_backbone({"name": "vit_tiny", "position": "sincos"}).state_dict()
+    state["pos_embed"] = build_backbone({"name": "vit_tiny"}).pos_embed
+    torch.save({k: v for k, v in state.items() if not k.startswith("blocks.11.")}, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match="it has 11 blocks, the published model of width 192 has 12"):
+        load_official(tmp_path / "x.pt")
+
+
+def test_what_is_said_wrongly_is_refused(parity) -> None:
+    path = parity / "vjepa_encoder_rope.pt"
+    for given, words in [
+        ({"heads": 5}, "5 heads do not divide"),
+        ({"haeds": 3}, "heads"),
+        ({"family": "vjeppa"}, "vjepa"),
+        ({"family": "ijepa", "width": 50}, "width is said to be 50, but is 48"),
+        ({"input_size": "big"}, "input_size is 'big'"),
+        ({"sha256": "0" * 64}, "its SHA-256 is"),
+    ]:
+        with pytest.raises(WeightsError, match=words):
+            load_official(path, **given)
