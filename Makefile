@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SHARED := $(or $(INSONATE_SHARED),../shared)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check format slow docs bench catalogue clean
+.PHONY: setup demo test check format slow soak docs bench catalogue clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +34,9 @@ format: setup
 slow: setup  ## the minutes-long training checks
 	$(BIN)/python -m pytest -q -m slow
 
+soak: setup  ## 100,000 damaged media files, each read in a process of its own; hours
+	$(BIN)/python tests/data/hostile_media.py $(SHARED)/tools $(SHARED)/data soak --seeds 100 --random-only
+
 docs: setup  ## the documentation, strictly, into site/
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/zensical build --strict
@@ -44,4 +48,4 @@ catalogue: setup  ## names and options of every method, for checks before torch 
 	$(BIN)/python -m insonate.recipes.catalogue
 
 clean:
-	rm -rf $(VENV) demo runs site dist build
+	rm -rf $(VENV) demo runs soak site dist build

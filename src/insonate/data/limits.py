@@ -28,8 +28,8 @@ class Limits:
     frames: int = 20_000
     media_px: int = 2**34
     """pixels × frames of one file"""
-    decoded_bytes: int = 2**31
-    """that one call may return"""
+    decoded_bytes: int = 2**30
+    """that one call may return; twice as much may be in memory on the way"""
     jpeg_scans: int = 64
     """of one JPEG: each scan of a progressive file passes over the whole image"""
     inflated_bytes: int = 2**28

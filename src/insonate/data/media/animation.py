@@ -16,6 +16,7 @@ from PIL import Image
 
 from insonate.data.limits import check, check_geometry
 from insonate.data.media.info import MediaInfo, Track, mean_rate, times_or_none
+from insonate.data.media.medium import stacked
 from insonate.data.media.transparency import on_black
 
 SHORTEST_MS = 20.0
@@ -48,7 +49,7 @@ class Animation:
         for index in indices:
             self._image.seek(self._first + index)
             frames.append(np.asarray(on_black(self._image)))
-        colour = np.stack(frames)  # T H W 3
+        colour = stacked(frames)  # T H W 3
         return colour[..., 0] if (colour == colour[..., :1]).all() else colour
 
     def tracks(self) -> tuple[Track, ...]:

@@ -30,6 +30,7 @@ from insonate.data.limits import check
 from insonate.data.media.coded import BASELINE, EXTENDED, LOSSLESS, Jpeg, coded_size, jpeg
 from insonate.data.media.dicom_bytes import COPY_AGAIN, JPEG_XL, Pixels, Span, frames_of_fragments
 from insonate.data.media.info import clean
+from insonate.data.media.medium import stacked
 from insonate.errors import InsonateError, MediaError
 
 LOSSLESS_JPEG = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
@@ -79,14 +80,19 @@ class Frames:
         if self._syntax in SIZED and not self._coded:
             raise MediaError(self.path, "the fragments do not tell which frame they are of", COPY_AGAIN)
         if self._syntax in LOSSY_JPEG:
-            direct = [self._direct(index, grey=grey) for index in indices]
-            if all(frame is not None for frame in direct):
-                return np.stack(cast("list[np.ndarray]", direct))
+            direct: list[np.ndarray] = []
+            for index in indices:
+                frame = self._direct(index, grey=grey)
+                if frame is None:
+                    break
+                direct.append(frame)
+            else:
+                return stacked(direct)
         elif self._coded:
             for index in indices:
                 self._bytes(index)  # checks its size
-        frames = [eight_bits(frame, self._header, self.layout) for frame in self._decoded(indices)]
-        return np.stack(frames)
+        with closing(self._decoded(indices)) as decoded:  # it holds on to the file until it ends
+            return stacked([eight_bits(frame, self._header, self.layout) for frame in decoded])
 
     def _starts_frame(self, span: Span) -> bool:
         self._file.seek(span.start)
@@ -128,7 +134,7 @@ class Frames:
             return eight_bits(frame[..., 0], self._header, self.layout)
         return cast("np.ndarray", frame[..., 0] if space == "GRAY" else frame)
 
-    def _decoded(self, indices: list[int]) -> Iterator[np.ndarray]:
+    def _decoded(self, indices: list[int]) -> Generator[np.ndarray]:
         """The frames as they are stored, colour as RGB."""
         if self._needs_imagecodecs(indices[0]):
             for index in indices:
@@ -138,7 +144,7 @@ class Frames:
         wanted = None if len(indices) == self.layout.frames else indices
         self._file.seek(0)
         decoded = cast("Generator[np.ndarray]", iter_pixels(self._file, indices=wanted))
-        with closing(decoded) as arrays:  # it moves the file when it ends, which must be open then
+        with closing(decoded) as arrays:
             for index in indices:
                 frame = self._next(arrays, index)
                 if frame.shape[:2] != (self.layout.height, self.layout.width):

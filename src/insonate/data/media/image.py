@@ -6,6 +6,7 @@ pages of a TIFF are frames without times; of a JPEG with more than one picture o
 
 from __future__ import annotations
 
+import logging
 import struct
 import warnings
 from pathlib import Path
@@ -17,11 +18,13 @@ from PIL import Image
 from insonate.data.limits import check, check_geometry
 from insonate.data.media.animation import Animation, frame_durations
 from insonate.data.media.info import MediaInfo, Track
+from insonate.data.media.medium import stacked
 from insonate.data.media.transparency import on_black
 from insonate.errors import MediaError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 GREY = ("1", "L")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs goes to stderr
 SUBFILE_TYPE, REDUCED = 254, 1
 """TIFF tag, and its bit for a page that is a thumbnail of another"""
 
@@ -73,9 +76,7 @@ class Still:
                 self._image.seek(self._pages[index])
                 self._check_size(index)
             pictures.append(_pixels(self.path, self._image))
-        if all(picture.ndim == 2 for picture in pictures):
-            return np.stack(pictures)
-        return np.stack([p if p.ndim == 3 else np.repeat(p[..., None], 3, axis=2) for p in pictures])
+        return stacked(pictures)
 
     def tracks(self) -> tuple[Track, ...]:
         """None."""

@@ -33,8 +33,18 @@ class Medium(Protocol):
         """Let go of decoders; the file itself is the door's."""
 
 
+def stacked(frames: list[np.ndarray]) -> np.ndarray:
+    """T H W where all frames are grey, else T H W 3; empties the list, so that memory is not taken twice."""
+    colour = any(frame.ndim == 3 for frame in frames)
+    whole = np.empty((len(frames), *frames[0].shape[:2], *([3] if colour else [])), np.uint8)
+    for index in reversed(range(len(frames))):
+        frame = frames.pop()
+        whole[index] = frame[..., None] if colour and frame.ndim == 2 else frame
+    return whole
+
+
 def grey_of(frames: np.ndarray) -> np.ndarray:
     """Luma of T H W 3; frames without colour as they are. T H W, uint8."""
     if frames.ndim == 3:
         return frames
-    return np.stack([((frame @ LUMA + 500) // 1000).astype(np.uint8) for frame in frames])  # T H W
+    return stacked([((frame @ LUMA + 500) // 1000).astype(np.uint8) for frame in frames])  # T H W

@@ -19,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from insonate.data.limits import check, check_geometry
 from insonate.data.media.info import MediaInfo, Track, even_times, mean_rate, rate_or_none, times_or_none
+from insonate.data.media.medium import stacked
 from insonate.errors import MediaError
 
 PLANAR_YUV = {f"yuv{j}{s}p" for j in ("", "j") for s in ("420", "422", "444")}
@@ -83,10 +84,7 @@ class Clip:
         if missing:
             what = f"frame {missing[0]} of {self.info.frames} cannot be decoded"
             raise MediaError(self.path, what, "The file is cut short or damaged: copy it again")
-        frames = [found[i] for i in indices]
-        if all(frame.ndim == 2 for frame in frames):
-            return np.stack(frames)  # T H W
-        return np.stack([f if f.ndim == 3 else np.repeat(f[..., None], 3, axis=2) for f in frames])  # T H W 3
+        return stacked([found.pop(i) for i in indices])
 
     def tracks(self) -> tuple[Track, ...]:
         """None: video files hold no poses."""

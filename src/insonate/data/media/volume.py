@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from insonate.data.limits import check
+from insonate.data.media.medium import stacked
 from insonate.data.spacing import Spacing, spacing_or_none
 from insonate.errors import MediaError
 
@@ -70,9 +71,9 @@ class Numbers:
         """
         grid = self.grid
         if grid.dtype == np.uint8 and (grid.slope, grid.inter) == (1.0, 0.0):
-            return np.stack([self._array(data) for data in self._bytes(indices)])
+            return stacked([self._array(data) for data in self._bytes(indices)])
         low, high = self._file_range()
-        return np.stack([self._eight_bits(self._array(data), low, high) for data in self._bytes(indices)])
+        return stacked([self._eight_bits(self._array(data), low, high) for data in self._bytes(indices)])
 
     def _bytes(self, indices: list[int]) -> Iterator[bytes]:
         size, offset = self.grid.frame_bytes, self.grid.offset
