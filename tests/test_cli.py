@@ -110,6 +110,7 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_recipes_are_listed_and_shown():
     listed = insonate("recipes", "list").stdout
     assert all(name in listed for name in shipped())
+    assert all("Page:" not in line and len(line) < 110 for line in listed.splitlines())
     shown = insonate("recipes", "show", "keypoints_hc", "optim.lr=2e-4").stdout
     assert plain_yaml.parse(shown, "x") == resolved(load_recipe("keypoints_hc", ["optim.lr=2e-4"]))
     written = insonate("recipes", "show", "keypoints_hc", "--as-written").stdout
@@ -194,6 +195,29 @@ def in_process(monkeypatch, folder, *arguments):
     return left.value.code or 0
 
 
+def held_out(manifest):
+    """The first two patients validate."""
+    lines = manifest.read_text().splitlines(keepends=True)
+    kept = [line.replace(",train,", ",val,") if ",p0," in line or ",p1," in line else line for line in lines]
+    manifest.write_text("".join(kept))
+    return manifest
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_scores_that_are_undefined_are_null_in_json(tmp_path, monkeypatch, capsys):
+    manifest = held_out(picture_folder(tmp_path / "data"))
+    manifest.write_text(manifest.read_text().replace(",b\n", ",a\n"))  # no area under a curve of one class
+    (tmp_path / "tiny.yaml").write_text(TRAIN.replace("val_split: null", "val_split: val"))
+    assert in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "--out", "run", "--json") == 0
+    assert strict(capsys.readouterr().out)["metrics"]["auroc"] is None
+
+
 def test_training_an_unreadable_medium_exits_with_2_and_names_it(tmp_path, monkeypatch, capsys):
     picture_folder(tmp_path / "data")
     (tmp_path / "data/5.png").write_bytes(b"no picture")
@@ -205,7 +229,7 @@ def test_training_an_unreadable_medium_exits_with_2_and_names_it(tmp_path, monke
 def test_a_whole_training_prints_the_model_and_its_scores(tmp_path, monkeypatch, capsys):
     picture_folder(tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(TRAIN)
-    assert in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "--out", "run") == 0
+    assert in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "--out", "run", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (tmp_path / shown["model"] / "config.json").is_file()
     media = [f"data/{number}.png" for number in range(2)]
@@ -266,10 +290,20 @@ def test_known_data_sets_are_listed_with_what_they_are(capsys, tmp_path, monkeyp
 def test_torchrun_trains_what_one_process_does_with_twice_the_batch(tmp_path):
     picture_folder(tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(TRAIN)
-    alone = insonate("train", "tiny.yaml", "--out", "one", cwd=tmp_path)
+    alone = insonate("train", "tiny.yaml", "--out", "one", "--json", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "insonate", "train", "tiny.yaml", "optim.devices=2", "data.batch=2", "--out", "two"]
+    command += [
+        "-m",
+        "insonate",
+        "train",
+        "tiny.yaml",
+        "optim.devices=2",
+        "data.batch=2",
+        "--out",
+        "two",
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"] == pytest.approx(json.loads(alone.stdout)["metrics"], abs=1e-4)
@@ -285,7 +319,7 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(tmp_path, strate
     two = ["optim.devices=2", f"optim.strategy={strategy}", "data.batch=2"]
     shown = {}
     for name, overrides in {"one": [], "two": two}.items():
-        done = insonate("train", "tiny.yaml", *overrides, "--out", name, cwd=tmp_path)
+        done = insonate("train", "tiny.yaml", *overrides, "--out", name, "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         shown[name] = json.loads(done.stdout)["metrics"]  # one line: only the first process reports
     assert shown["two"] == pytest.approx(shown["one"], abs=1e-4)

@@ -344,6 +344,10 @@ def writing_call(node: ast.AST) -> str | None:
 def test_a_folder_is_asked_whether_it_can_be_written_and_nothing_is_made(tmp_path, monkeypatch):
     assert files.writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not any(tmp_path.iterdir())
-    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
-    with pytest.raises(InsonateError, match=r"may not be written.*Choose a folder that you may write to"):
+
+    def closed(dir):  # also for root, who may write everywhere
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", closed)
+    with pytest.raises(InsonateError, match=r"Permission denied.*Choose a folder that you may write to"):
         files.writable(tmp_path / "a" / "b")

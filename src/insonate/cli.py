@@ -7,6 +7,7 @@ Exit codes: 0 done (also for an interrupted training, which resumes), 1 a fault 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -56,7 +57,10 @@ def demo(
     out: Out = Path("insonate-demo"),
     quick: Annotated[bool, typer.Option("--quick", help="a few steps of everything")] = False,
 ) -> None:
-    """Do the whole job on synthetic data: pretrain, adapt, evaluate, predict, report. Offline, on a CPU."""
+    """Do the whole job on synthetic data, offline, on a CPU.
+
+    Pretrain, adapt, evaluate, predict, report.
+    """
     from insonate.experiments.demo import run_demo
 
     say(run_demo(out, quick=quick))
@@ -64,7 +68,10 @@ def demo(
 
 @app.command(epilog="Example: insonate doctor --json")
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: device, decoders, extras, disk; with the line that mends what is missing."""
+    """Check this machine, and say how to mend what is missing.
+
+    Python, device, decoders, extras, disk.
+    """
     from insonate.deploy.doctor import examine, summary
 
     report = summary(examine())
@@ -87,9 +94,10 @@ def data_scan(
     strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List a folder's media in a manifest; files that cannot be read are named on stderr.
+    """List a folder's media in a manifest.
 
-    A manifest that is there is brought up to date: only new and changed files are read, labels stay.
+    Files that cannot be read are named on stderr. A manifest that is there is brought up to date: only new
+    and changed files are read, labels stay.
     """
     from insonate.data.scan import scan
     from insonate.progress import tracked
@@ -122,7 +130,10 @@ def data_split(
     test: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
     seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
 ) -> None:
-    """Put each patient in one of train, val and test, whatever the order of the rows."""
+    """Put each patient in one of train, val and test.
+
+    Which one depends on the patient and the seed alone; splits that were there are replaced.
+    """
     from insonate.data import Manifest, split_by_patient
 
     if val + test >= 1:
@@ -149,7 +160,7 @@ def data_phantom(
     formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Make synthetic labelled ultrasound with a manifest, split by patient."""
+    """Make synthetic labelled ultrasound with a manifest."""
     from insonate.phantom import generate
 
     kinds = tuple(part.strip() for part in formats.split(","))
@@ -171,7 +182,7 @@ def data_datasets(
     root: Annotated[Path | None, typer.Argument(help="folder as the data set is handed out")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="new folder for media and manifest")] = None,
 ) -> None:
-    """List the data sets whose form is known, or turn a copy of one into media and a manifest."""
+    """List known data sets, or make a manifest of one."""
     from insonate.data.adapters import ADAPTERS
 
     if name is None:
@@ -190,11 +201,13 @@ def data_datasets(
 
 @recipes_app.command("list", epilog="Example: insonate recipes list")
 def recipes_list() -> None:
-    """Name the shipped recipes, each with its first line."""
+    """Name the shipped recipes, each with its first sentence."""
     from insonate.recipes.load import shipped
 
     for name, path in shipped().items():
-        say(f"{name:<18} {path.read_text('utf-8').splitlines()[0].lstrip('# ')}")
+        lines = path.read_text("utf-8").splitlines()
+        comment = " ".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+        say(f"{name:<18} {comment.replace('#', '').strip().partition('. ')[0]}")
 
 
 @recipes_app.command("show", epilog="Example: insonate recipes show keypoints_hc optim.lr=1e-4")
@@ -222,11 +235,13 @@ def train(
     ] = None,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder; the same command resumes")],
+    as_json: AsJson = False,
 ) -> None:
     """Train what a recipe says. The same command goes on after an interruption."""
     from insonate.recipes.load import load_recipe
 
     checked = load_recipe(recipe, overrides or [])  # before torch is imported
+    from insonate.hub.plain import plain
     from insonate.recipes.run import run_recipe
 
     result = run_recipe(checked, out)
@@ -235,7 +250,12 @@ def train(
     if result.interrupted:
         warn(f"{out}: interrupted; the same command goes on from the last checkpoint")
         return
-    say(json.dumps({"model": str(result.model_dir), "metrics": result.metrics}))
+    if as_json:
+        say(json.dumps(plain({"model": result.model_dir, "metrics": result.metrics})))
+        return
+    for name, value in result.metrics.items():
+        say(f"{name:<20} {value:.4g}")
+    say(result.model_dir)
 
 
 @app.command(
@@ -254,7 +274,10 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model, with intervals by patient, site and vendor; writes report.html and evaluation.json."""
+    """Score a model, with intervals by patient.
+
+    Writes report.html (also by site and vendor, with pictures) and evaluation.json.
+    """
     from insonate.data import Manifest
     from insonate.evaluate import evaluate_model
     from insonate.files import writable
@@ -278,7 +301,9 @@ def evaluate(
         say(json.dumps(plain({name: found.to_dict() for name, found in evaluation.metrics.items()})))
         return
     for name, found in evaluation.metrics.items():
-        say(f"{name:<20} {found.text('{:.4g}'.format)}")
+        trivial = evaluation.trivial.get(name)
+        beside = "" if trivial is None else f"without looking {trivial.value:.4g}"
+        say(f"{name:<20} {found.text('{:.4g}'.format):<28} {beside}".rstrip())
     say(out / "report.html")
 
 
@@ -290,7 +315,10 @@ def predict(
     no_tta: Annotated[bool, typer.Option("--no-tta", help="without the mirrored image; faster")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a file on stdout")] = False,
 ) -> None:
-    """Measure media with a trained model; writes JSON, an overlay picture and masks for each file."""
+    """Measure media with a trained model.
+
+    Writes JSON, an overlay picture and masks for each file.
+    """
     from insonate.deploy import predict_media
     from insonate.hub.plain import plain
     from insonate.progress import tracked
@@ -316,7 +344,7 @@ def predict(
 
 @app.command(epilog="Example: insonate models --json")
 def models(as_json: AsJson = False) -> None:
-    """Name the backbones, objectives and tasks that recipes may use, with their options."""
+    """Name backbones, objectives and tasks, with their options."""
     from insonate.recipes import catalogue
 
     entries = catalogue.read()

@@ -196,7 +196,7 @@ def _fill(path: Path, content: Content) -> None:
 
 
 def writable(folder: Path | str) -> Path:
-    """`folder`, if files may be put into it: to be asked before long work. Nothing is made.
+    """`folder`, if files may be put into it: to be asked before long work. Nothing is left there.
 
     Raises:
         InsonateError: it, or the folder that it would be made in, cannot be written, or is a file.
@@ -208,9 +208,8 @@ def writable(folder: Path | str) -> Path:
             place = place.parent
     if not place.is_dir():
         raise InsonateError(folder, f"{place} is no folder", _MENDS[errno.ENOTDIR])
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InsonateError(folder, f"{place} may not be written", _MENDS[errno.EACCES])
-    return folder
+    with told(folder), tempfile.TemporaryFile(dir=place):
+        return folder
 
 
 def append(path: Path | str, data: bytes, *, flush: bool = False) -> None:

@@ -289,3 +289,9 @@ def test_a_refused_push_is_one_clear_line(model):
         model.push_to_hub("me/lesions", api=Offline())
     with pytest.raises(ModelError, match="no hub id"):
         model.push_to_hub("../x")
+
+
+def test_the_folder_of_a_run_is_no_model_but_its_model_is_named(model, tmp_path):
+    model.save_pretrained(tmp_path / "run/model")
+    with pytest.raises(ModelError, match=re.escape(f"Give the model in it: {tmp_path / 'run/model'}")):
+        load(tmp_path / "run")

@@ -51,7 +51,10 @@ class Manifest:
         try:
             status = path.stat()
         except (OSError, ValueError) as error:
-            raise ManifestError(path, f"cannot be read ({error})", "Check the path of the manifest") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ManifestError(
+                path, f"cannot be read ({reason})", "Check the path of the manifest"
+            ) from None
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise ManifestError(path, "is no regular file of at most 4 GiB", "Give a .parquet or .csv file")
         return cls._of(read_table(path), path.parent, str(path), check_files=check_files)

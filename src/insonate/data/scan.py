@@ -17,7 +17,7 @@ from insonate.data import media, pool
 from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row, writer_of
 from insonate.errors import InsonateError, ManifestError
-from insonate.files import inside
+from insonate.files import inside, writable
 from insonate.progress import Track, untracked
 
 STAMP = ("file_bytes", "modified_us")
@@ -176,7 +176,9 @@ def _merged(old: Row, new: Row) -> Row:
 def _check_place(out: Path, directory: Path) -> None:
     writer_of(out)
     if not directory.resolve().is_relative_to(out.parent.resolve()):
-        raise ManifestError(out, f"does not lie in {directory} or above it", "Paths start at the manifest")
+        mend = "Write it there: the paths in it start at its own folder"
+        raise ManifestError(out, f"does not lie in {directory} or above it", mend)
+    writable(out.parent)
 
 
 def _names(directory: Path, errors: list[Unread]) -> Iterator[str]:

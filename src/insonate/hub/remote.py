@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from insonate.errors import ModelError
-from insonate.hub.config import FILES
+from insonate.hub.config import CONFIG, FILES
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -31,6 +31,8 @@ def find(source: Path | str) -> Path:
         ModelError: neither a folder nor a hub id, or the hub cannot give it.
     """
     folder = Path(source)
+    if (folder / "model" / CONFIG).is_file() and not (folder / CONFIG).exists():
+        raise ModelError(source, "is the folder of a run", f"Give the model in it: {folder / 'model'}")
     if folder.is_dir():
         return folder
     if folder.exists():

@@ -89,7 +89,8 @@ class Prediction:
         if self.measurements:
             sizes = self.measurements.items()
             return ", ".join(f"{name.rpartition('_')[0] if one.unit else name} {one}" for name, one in sizes)
-        return f"{len(self.names)} {'points' if self.kind == 'keypoints' else 'classes'}, not measured"
+        unknown = ", in px: the spacing is unknown" if self.meta.spacing is None else ""
+        return f"{len(self.names)} {'points' if self.kind == 'keypoints' else 'classes'}{unknown}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, but for a mask, which is a picture."""
