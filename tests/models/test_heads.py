@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional
 
 from insonate.models.backbone import Tokens
-from insonate.models.heads import AttentiveHead, FpnHead, LinearHead, ViTPoseHead
+from insonate.models.heads import AttentiveHead, LinearHead, ViTPoseHead
 from insonate.models.heatmaps import jensen_shannon, mass_near, probabilities, soft_argmax, variance
+from insonate.models.pyramid_heads import FpnHead
 
 
 def tokens(rows: int = 4, columns: int = 6, channels: int = 64) -> Tokens:

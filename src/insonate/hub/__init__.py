@@ -8,6 +8,7 @@
 | `config.py` | `config.json`, checked |
 | `card.py` | the model card, README.md |
 | `plain.py` | JSON without NaN |
+| `official.py` | official checkpoints, in and out |
 
 Imports tasks, models, weights and data; the only package that imports huggingface_hub.
 """
@@ -15,6 +16,7 @@ Imports tasks, models, weights and data; the only package that imports huggingfa
 from insonate.hub.card import model_card, synthetic
 from insonate.hub.config import ModelConfig
 from insonate.hub.model import Model, load
+from insonate.hub.official import write_official
 from insonate.hub.plain import to_json
 
-__all__ = ["Model", "ModelConfig", "load", "model_card", "synthetic", "to_json"]
+__all__ = ["Model", "ModelConfig", "load", "model_card", "synthetic", "to_json", "write_official"]

@@ -68,6 +68,8 @@ class ModelConfig(Options):
     """registry name and options"""
     task: dict[str, Any] | None
     """registry name and options; null = an encoder without a task"""
+    parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """what else came with an official encoder: name → registry name and options"""
     input: InputConfig
     weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """of `model.safetensors`: tells a folder whose saving broke off between the two; empty is not checked"""
@@ -76,9 +78,9 @@ class ModelConfig(Options):
 
     @model_validator(mode="after")
     def _names(self) -> ModelConfig:
-        for part in (self.backbone, *([self.task] if self.task else [])):
+        for part in (self.backbone, *([self.task] if self.task else []), *self.parts.values()):
             if not isinstance(part.get("name"), str):
-                raise ValueError("backbone and task need a name")
+                raise ValueError("backbone, task and parts need a name")
         return self
 
 

@@ -39,9 +39,10 @@ from insonate.hub.config import (
     read_config,
 )  # fmt: skip
 from insonate.hub.frames import Media, frame_of, frames_of
+from insonate.hub.official import from_official, is_official
 from insonate.hub.plain import plain, to_json
 from insonate.hub.remote import HUB_ID, HubApi, default_api, find, hub_errors
-from insonate.models import BACKBONES, Backbone, build_backbone, resolve
+from insonate.models import BACKBONES, Backbone, LoadReport, build_backbone, build_part, resolve
 from insonate.tasks import build_task
 from insonate.tasks.base import Prediction, Task
 
@@ -50,6 +51,7 @@ LARGEST_NUMBERS = 3_000_000_000
 LARGEST_TABLE, WIDEST = 2**26, 1408
 """tokens × channels of a position table; channels of the widest named backbone"""
 BATCH = 16
+Parts = dict[str, tuple[dict[str, Any], nn.Module]]
 
 
 class Model:
@@ -58,13 +60,22 @@ class Model:
     Args:
         backbone: the encoder.
         task: the task around it; without one the model only embeds.
+        parts: what else came with an official encoder (predictor, decoder, text tower): name → its options
+            and module.
         info: where it comes from: `recipe`, `data` (items, patients, sites, synthetic), `metrics`, `license`.
     """
 
     def __init__(
-        self, backbone: Backbone, task: Task | None = None, info: Mapping[str, Any] | None = None
+        self,
+        backbone: Backbone,
+        task: Task | None = None,
+        info: Mapping[str, Any] | None = None,
+        parts: Mapping[str, tuple[dict[str, Any], nn.Module]] | None = None,
     ) -> None:
         self.backbone, self.task, self.info = backbone, task, dict(info or {})
+        self.parts = dict(parts or {})
+        self.report: LoadReport | None = None
+        """what became of the tensors of an official checkpoint"""
         spec = backbone.spec
         self.input = InputConfig(
             height=spec.input_size[0], width=spec.input_size[1], channels=spec.channels,
@@ -167,6 +178,7 @@ class Model:
             insonate=insonate.__version__,
             backbone=plain(self.backbone.options),
             task=None if self.task is None else self.task.config.model_dump(mode="json"),
+            parts={name: plain(options) for name, (options, _) in self.parts.items()},
             input=self.input,
             info=plain(self.info),
         )
@@ -210,9 +222,9 @@ class Model:
         path = folder / WEIGHTS
         if not path.is_file():
             raise ModelError(path, "is missing", MEND)
-        backbone, task = _build(config, folder)
+        backbone, task, parts = _build(config, folder)
         info = config.info | ({"revision": folder.name} if not Path(source).exists() else {})
-        model = cls(backbone, task, info)
+        model = cls(backbone, task, info, parts)
         model.input, model.format = config.input, config.input.format()
         whole = model._whole()
         _check_safetensors(path)
@@ -222,8 +234,12 @@ class Model:
         return model.to(device)
 
     def _whole(self) -> nn.Module:
-        """The module whose state is saved: the names of its tensors start with `backbone.` or `head.`."""
-        return self.task if self.task is not None else nn.ModuleDict({"backbone": self.backbone})
+        """The module whose state is saved: its tensors' names start with `backbone.`, `head.` or `parts.`."""
+        if self.task is not None and not self.parts:
+            return self.task
+        head = {} if self.task is None else {"head": self.task.head}
+        parts = nn.ModuleDict({name: module for name, (_, module) in self.parts.items()})
+        return nn.ModuleDict({"backbone": self.backbone, **head, **({"parts": parts} if parts else {})})
 
     def _name(self) -> str:
         return f"model {self.backbone.options.get('name', '')}"
@@ -250,16 +266,32 @@ def _drawn(task: Task, media: Media, prediction: Prediction) -> Image.Image:
     return task.draw(Image.fromarray(picture).convert("RGB"), prediction)
 
 
-def load(source: Path | str, *, device: str = "cpu") -> Model:
-    """A model from a local folder, or else from the hub.
+def load(source: Path | str, *, device: str = "cpu", **given: Any) -> Model:
+    """A model from a local folder, an official checkpoint of a known family, or else from the hub.
+
+    Args:
+        source: a model folder, a weights file, a folder with one, or a hub id.
+        device: where to.
+        given: what is known of an official checkpoint and not in it: `family`, `heads`, `input_size`, …
+            (docs/models/index.md).
 
     Raises:
         ModelError: see `Model.from_pretrained`.
+        WeightsError: an official checkpoint that is not known, not whole, or needs more to be said.
     """
-    return Model.from_pretrained(source, device=device)
+    if not is_official(source):
+        if given:
+            raise ModelError(
+                source, f"is no official checkpoint: {', '.join(given)} means nothing", "Leave it out"
+            )
+        return Model.from_pretrained(source, device=device)
+    parts, report = from_official(source, given)
+    model = Model(**parts)
+    model.report = report
+    return model.to(device)
 
 
-def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None]:
+def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None, Parts]:
     """The modules of a config, made first without memory to count them.
 
     Raises:
@@ -270,9 +302,9 @@ def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None]:
     try:
         _check_table(config, where)
         with torch.device("meta"):
-            backbone, task = _make(config)
-        whole: nn.Module = task or backbone
-        numbers = _numbers(whole.parameters()) + _numbers(whole.buffers())
+            backbone, task, parts = _make(config)
+        modules = [task or backbone, *(module for _, module in parts.values())]
+        numbers = sum(_numbers(m.parameters()) + _numbers(m.buffers()) for m in modules)
         stored = (folder / WEIGHTS).stat().st_size  # at least one byte a number
         if numbers > min(LARGEST_NUMBERS, 4 * stored + 1_000_000):
             raise WeightsError(where, f"describes {numbers} numbers, {WEIGHTS} has {stored} bytes", MEND)
@@ -314,13 +346,15 @@ def _check_table(config: ModelConfig, where: Path) -> None:
     options = resolve(BACKBONES, config.backbone)[1]
     height, width = getattr(options, "input_size", (224, 224))
     tokens = (height // getattr(options, "patch", 16)) * (width // getattr(options, "patch", 16))
+    tokens *= getattr(options, "frames", 1)
     if tokens * getattr(options, "width", WIDEST) > LARGEST_TABLE:
         raise WeightsError(where, f"describes a backbone of {tokens} tokens", MEND)
 
 
-def _make(config: ModelConfig) -> tuple[Backbone, Task | None]:
+def _make(config: ModelConfig) -> tuple[Backbone, Task | None, Parts]:
     backbone = build_backbone(config.backbone)
-    return backbone, None if config.task is None else build_task(backbone, config.task)
+    task = None if config.task is None else build_task(backbone, config.task)
+    return backbone, task, {name: (options, build_part(options)) for name, options in config.parts.items()}
 
 
 def _numbers(tensors: Iterator[Tensor]) -> int:

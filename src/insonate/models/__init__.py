@@ -26,6 +26,7 @@ from insonate.models.build import build_backbone, resolve
 from insonate.models.ema import ema_update, teacher_of
 from insonate.models.freeze import freeze
 from insonate.models.official import Loaded, LoadReport, load_official, official_weights
+from insonate.models.parts import build_part
 from insonate.models.registry import Entry, Registry
 from insonate.models.trainable import Losses, Trainable
 
@@ -42,6 +43,7 @@ __all__ = [
     "Tokens",
     "Trainable",
     "build_backbone",
+    "build_part",
     "convnext",
     "ema_update",
     "families",

@@ -6,12 +6,14 @@ Shapes: B items, N patch tokens, D channels, O outputs, K points, h w token grid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from insonate.models.backbone import Backbone, Tokens, token_map
+from insonate.models.transformer import LAYER_NORM_EPS
 
 FINAL_STD, FIRST_TAU = 0.036, 1.0
 """start of the last convolution and of the sharpness: ViTPose's 0.001 with 1 starts from a flat map; 0.01
@@ -28,6 +30,32 @@ class LinearHead(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """Tokens → B O."""
         return self.final(tokens.patch.mean(dim=1))  # B O
+
+
+class NormLinearHead(nn.Module):
+    """Norm and a linear layer on the mean of the patch tokens, as in BEiT's and USFM's fine-tunes."""
+
+    def __init__(self, embed_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.final = _small_linear(embed_dim, outputs)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → B O."""
+        return self.final(self.norm(tokens.patch.mean(dim=1)))  # B O
+
+
+class ClassTokenHead(nn.Module):
+    """A linear layer on the class token, or on the mean of the patch tokens where there is none."""
+
+    def __init__(self, embed_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.final = _small_linear(embed_dim, outputs)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → B O."""
+        read = tokens.prefix[:, 0] if tokens.prefix.shape[1] else tokens.patch.mean(dim=1)  # B D
+        return self.final(read)  # B O
 
 
 class AttentiveHead(nn.Module):
@@ -88,31 +116,6 @@ class ViTPoseHead(nn.Module):
         return self.final(features).float() * self.log_tau.float().exp()  # B K 4h 4w
 
 
-class FpnHead(nn.Module):
-    """A light feature pyramid network: 1×1 laterals, top-down sums, one map of logits at the input's size.
-
-    Source: Kirillov et al. 2019 (Panoptic FPN, arXiv 1901.02446), with one 3×3 convolution instead of seven.
-    """
-
-    def __init__(self, channels: list[int], classes: int, width: int = 128) -> None:
-        super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(c, width, kernel_size=1) for c in channels)
-        self.smooth = nn.Sequential(
-            nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
-            nn.GroupNorm(min(32, width), width),
-            nn.GELU(),
-        )
-        self.final = nn.Conv2d(width, classes, kernel_size=1)
-
-    def forward(self, pyramid: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Four maps, fine to coarse → logits B C H W of `size`."""
-        merged: Tensor | None = None
-        for lateral, level in zip(reversed(self.laterals), reversed(pyramid), strict=True):
-            here = lateral(level)  # B width H/s W/s
-            merged = here if merged is None else here + _resize(merged, here.shape[-2:])
-        return _resize(self.final(self.smooth(merged)), size)  # B C H W
-
-
 def pyramid_channels(backbone: Backbone) -> list[int]:
     """Channels of the four maps of `backbone.pyramid`, by one look at an empty picture."""
     was_training = backbone.training
@@ -125,9 +128,11 @@ def pyramid_channels(backbone: Backbone) -> list[int]:
     return channels
 
 
-POOLED_HEADS: dict[str, type[LinearHead | AttentiveHead]] = {
+POOLED_HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "linear": LinearHead,
     "attentive": AttentiveHead,
+    "norm_linear": NormLinearHead,
+    "class_token": ClassTokenHead,
 }
 """heads that give one vector an item, by their name in recipes"""
 
@@ -142,7 +147,3 @@ def _small_linear(before: int, after: int) -> nn.Linear:
     nn.init.trunc_normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

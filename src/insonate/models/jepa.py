@@ -18,12 +18,20 @@ from torch import Tensor
 
 from insonate.errors import WeightsError
 from insonate.models.backbone import BACKBONES
-from insonate.models.layouts import Bundle, register, strip, tensors_of
+from insonate.models.layouts import Bundle, Exportable, exports, register, strip, tensors_of
 from insonate.models.parts import PARTS
-from insonate.models.positions import ClipGrid
+from insonate.models.positions import TABLES, ClipGrid
 from insonate.models.predictor import Position, Predictor
 from insonate.models.vit import VisionTransformer, VitOptions
-from insonate.models.vit_weights import heads_of, match_table, side_of, size_of, take_vit, vit_options
+from insonate.models.vit_weights import (
+    heads_of,
+    match_table,
+    official_vit,
+    side_of,
+    size_of,
+    take_vit,
+    vit_options,
+)
 from insonate.options import Options
 from insonate.weights.source import Converted, Hints, Part, Source
 
@@ -256,3 +264,43 @@ def _predictor(source: Source, encoder: Mapping[str, Any], hints: Hints) -> Part
         "mask_tokens": len(state["mask_token"]),
     }  # fmt: skip
     return Part(options=options, state=state)
+
+
+@exports("jepa_encoder")
+def export_encoder(model: Exportable) -> dict[str, Any]:
+    """The encoder alone, with its position table where it has one."""
+    official = official_vit(model.state, (1, 1), split_biases=False)
+    position = model.backbone.get("position")
+    if position in TABLES:
+        weight = model.state["patch_embed.proj.weight"]
+        official["pos_embed"] = TABLES[str(position)](_grid(model.backbone), len(weight))[None].clone()
+    return official
+
+
+@exports("jepa")
+def export_checkpoint(model: Exportable) -> dict[str, Any]:
+    """A training checkpoint: the encoder as both encoders, and the predictor where there is one."""
+    video = model.state["patch_embed.proj.weight"].ndim == 5
+    prefix = "module.backbone." if video else "module."
+    encoder = {f"{prefix}{name}": tensor for name, tensor in export_encoder(model).items()}
+    content: dict[str, Any] = {"encoder": encoder, "target_encoder": encoder, "epoch": 0}
+    if "predictor" in model.parts:
+        predictor = _official_predictor(model.parts["predictor"], model.backbone, video=video)
+        content["predictor"] = {f"{prefix}{name}": tensor for name, tensor in predictor.items()}
+    return content
+
+
+def _official_predictor(
+    state: Mapping[str, Tensor], backbone: Mapping[str, Any], *, video: bool
+) -> dict[str, Tensor]:
+    official = {f"predictor_{name}": tensor for name, tensor in state.items() if name != "mask_token"}
+    tokens = state["mask_token"]
+    if video:
+        official |= {f"mask_tokens.{i}": tokens[i : i + 1].clone() for i in range(len(tokens))}
+    else:
+        official["mask_token"] = tokens
+    position = str(backbone.get("position"))
+    if position in TABLES:
+        table = TABLES[position](_grid(backbone), len(state["embed.bias"]))
+        official["predictor_pos_embed"] = table[None].clone()
+    return official

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -71,17 +71,53 @@ class Layout:
     matches: Callable[[Bundle], bool]
     convert: Callable[[Bundle, Hints, Source], Converted]
     """must take or ignore every tensor of the source"""
+    when: Literal["first", "last", "named"] = "first"
+    """order of trying: plain names first, forms of many projects last, some only for a named family"""
 
 
 LAYOUTS: dict[str, Layout] = {}
 
 
-def register(name: str, families: tuple[str, ...], matches: Callable[[Bundle], bool]) -> Callable[[Any], Any]:
+def register(
+    name: str,
+    families: tuple[str, ...],
+    matches: Callable[[Bundle], bool],
+    when: Literal["first", "last", "named"] = "first",
+) -> Callable[[Any], Any]:
     """Function decorator: the function converts checkpoints that `matches` knows by name."""
 
     def keep(convert: Any) -> Any:
-        LAYOUTS[name] = Layout(name=name, families=families, matches=matches, convert=convert)
+        LAYOUTS[name] = Layout(name=name, families=families, matches=matches, convert=convert, when=when)
         return convert
+
+    return keep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exportable:
+    """A model as it is written in an official layout."""
+
+    backbone: dict[str, Any]
+    """options"""
+    state: dict[str, Tensor]
+    """of the backbone"""
+    task: dict[str, Any] | None = None
+    head: dict[str, Tensor] = field(default_factory=dict)
+    """of the task's head"""
+    parts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """states of the parts"""
+
+
+EXPORTS: dict[str, Callable[[Exportable], dict[str, Any]]] = {}
+"""layout → the content of a file that the authors' code reads"""
+
+
+def exports(name: str) -> Callable[[Any], Any]:
+    """Function decorator: the function writes the layout `name`."""
+
+    def keep(export: Any) -> Any:
+        EXPORTS[name] = export
+        return export
 
     return keep
 
@@ -99,12 +135,13 @@ def recognise(bundle: Bundle, family: str | None = None) -> Layout:
     known = sorted({name for layout in LAYOUTS.values() for name in layout.families})
     if family is not None and family not in known:
         raise WeightsError(bundle.where, f"no family is called {family!r}", nearest(family, known))
-    for layout in LAYOUTS.values():
-        if (family is None or family in layout.families) and layout.matches(bundle):
+    for layout in sorted(LAYOUTS.values(), key=lambda layout: layout.when):
+        asked = layout.when != "named" if family is None else family in layout.families
+        if asked and layout.matches(bundle):
             return layout
     some = ", ".join(list(bundle.state)[:3]) or "no tensors"
-    asked = f"is not of the family {family}" if family else "is of no layout that is known"
-    raise WeightsError(bundle.where, f"{asked} (it has {some}, …)", MEND)
+    what = f"is not of the family {family}" if family else "is of no layout that is known"
+    raise WeightsError(bundle.where, f"{what} (it has {some}, …)", MEND)
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -19,7 +19,7 @@ from insonate.errors import RecipeError, WeightsError, nearest
 from insonate.models import families  # noqa: F401 - registers the layouts
 from insonate.models.backbone import Backbone
 from insonate.models.build import build_backbone
-from insonate.models.layouts import LAYOUTS, Bundle, Layout, bundle_of, hints_of, open_bundle, recognise
+from insonate.models.layouts import Bundle, Layout, bundle_of, hints_of, open_bundle, recognise
 from insonate.models.parts import build_part
 from insonate.models.positions import TABLES
 from insonate.models.vit import VisionTransformer
@@ -28,7 +28,7 @@ from insonate.weights.source import Converted, Source
 
 ARGUMENTS = (
     "family", "which", "heads", "input_size", "frames", "tubelet", "patch", "depth", "width", "use_rope",
-    "resize_position", "predictor_heads", "classes", "views", "clips", "sha256", "timm_name",
+    "resize_position", "predictor_heads", "classes", "views", "clips", "taps", "sha256",
 )  # fmt: skip
 """what callers may say about a checkpoint"""
 
@@ -93,7 +93,7 @@ def inspect_official(
             raise WeightsError(path, f"nothing is called {name!r} there", nearest(name, ARGUMENTS))
     bundle = open_bundle(Path(path))
     digest = _check_digest(bundle, given.pop("sha256", None))
-    layout = recognise(bundle, given.pop("family", None))
+    layout = recognise(bundle, given.get("family"))
     return convert(bundle, layout, given, digest)
 
 
@@ -163,8 +163,9 @@ def official_weights(content: Mapping[str, Any], backbone: Backbone, *, where: o
     if content.keys() == backbone.state_dict().keys() or not isinstance(backbone, VisionTransformer):
         return content
     bundle = bundle_of(dict(content), Path(str(where)), {})
-    layout = next((layout for layout in LAYOUTS.values() if layout.matches(bundle)), None)
-    if layout is None:
+    try:
+        layout = recognise(bundle)
+    except WeightsError:
         return content
     spec = backbone.spec
     known = {"heads": backbone.heads, "input_size": spec.input_size, "frames": spec.frames}

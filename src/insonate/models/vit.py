@@ -70,6 +70,10 @@ class VitOptions(Options):
     """two layers with a GELU, or a gated one"""
     final_norm: bool = True
     """norm of the tokens after the last block; some fine-tuned models have it in their head instead"""
+    norm_eps: float = Field(default=LAYER_NORM_EPS, gt=0.0, le=1e-3)
+    """added to the variance in every norm"""
+    raw_taps: tuple[int, int, int, int] | None = None
+    """blocks, from 0, whose outputs make the pyramid, as they are; none = four evenly spaced ones, normed"""
     depth_scaled_init: bool = True
     """divide the output weights of block l by √(2 l), as I-JEPA's constructor means to; its runs did not"""
     conventions: Conventions = "imagenet"
@@ -136,7 +140,7 @@ class VisionTransformer(MaskedBackbone):
 
     def __init__(self, options: VitOptions, *, width: int, depth: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
-        _check(options, width, heads)
+        _check(options, width, depth, heads)
         self.options = options.model_dump(mode="json")
         self.spec = BackboneSpec(
             embed_dim=width,
@@ -148,7 +152,7 @@ class VisionTransformer(MaskedBackbone):
         clips = options.frames > 1
         self.grid = (options.input_size[0] // options.patch, options.input_size[1] // options.patch)
         self.clip_grid: ClipGrid = (options.frames // options.tubelet, *self.grid)
-        self.heads, self.position = heads, options.position
+        self.heads, self.position, self.raw_taps = heads, options.position, options.raw_taps
         self.resize_position = "interpolate" if options.position == "learned" else options.resize_position
         self.patch_embed = PatchEmbed(
             self.spec.channels, width, self.spec.patch if clips else self.spec.patch[1:]
@@ -159,12 +163,13 @@ class VisionTransformer(MaskedBackbone):
         rates = [options.drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(
             Block(
-                width, heads, mlp_ratio, mlp=options.mlp, layer_scale=options.layer_scale, drop_path=rate
+                width, heads, mlp_ratio, mlp=options.mlp, layer_scale=options.layer_scale,
+                drop_path=rate, eps=options.norm_eps,
             )
             for rate in rates
         )  # fmt: skip
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS) if options.final_norm else nn.Identity()
-        self._make_positions(options, width, depth)
+        self.norm = nn.LayerNorm(width, eps=options.norm_eps) if options.final_norm else nn.Identity()
+        self._make_positions(options, width)
         init_transformer(self, self.blocks, depth_scaled=options.depth_scaled_init)
         for token in (self.cls_token, self.reg_token):
             if token is not None:
@@ -173,9 +178,7 @@ class VisionTransformer(MaskedBackbone):
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tokens:
         """See `MaskedBackbone.forward`."""
         tokens, grid = self.embed(x, keep)  # B P+K D
-        for block, (bias, rope) in zip(self.blocks, self.looks(grid, keep), strict=True):
-            tokens = block(tokens, bias, rope)
-        return self._tokens(self.norm(tokens), grid)
+        return self._through(tokens, grid, keep)
 
     def embed(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, ClipGrid]:
         """Tokens with their positions (B P+K D, or B P+N D), and the grid (frames, rows, columns).
@@ -185,21 +188,34 @@ class VisionTransformer(MaskedBackbone):
         """
         grid = self.clip_grid_of(x)
         tokens = self.patch_embed(as_clip(x, self.spec), keep)  # B K D
+        return self.placed(tokens, grid, keep), grid
+
+    def placed(self, tokens: Tensor, grid: ClipGrid, keep: Tensor | None = None) -> Tensor:
+        """Embedded patches B K D with their absolute positions and the prefix tokens, B P+K D."""
         position = self.positions(grid)  # N D
         if position is not None:
             tokens = tokens + (position if keep is None else position[keep])
         prefix = self._prefix(len(tokens))
-        return (torch.cat([*prefix, tokens], 1) if prefix else tokens), grid
+        return torch.cat([*prefix, tokens], 1) if prefix else tokens
+
+    def fill_in(self, x: Tensor, hidden: Tensor, token: Tensor) -> Tokens:
+        """Tokens where the patches in `hidden` (B N, bool) are replaced by `token` (1 1 D) before the blocks.
+
+        Source: Xie et al. 2022 (SimMIM, arXiv 2111.09886).
+        """
+        grid = self.clip_grid_of(x)
+        tokens = torch.where(hidden[..., None], token, self.patch_embed(as_clip(x, self.spec)))  # B N D
+        return self._through(self.placed(tokens, grid), grid)
 
     def looks(
         self, grid: ClipGrid, keep: Tensor | None = None
     ) -> Iterator[tuple[Tensor | None, Rope | None]]:
         """For each block what its attention is told of the positions: a bias, a rotation, or nothing."""
         rope = self._rope(grid, keep)
-        shared = self.rel_pos[0](grid[1:], keep) if len(self.rel_pos) == 1 else None
-        for depth in range(len(self.blocks)):
-            own = self.rel_pos[depth](grid[1:], keep) if len(self.rel_pos) > 1 else shared
-            yield own, rope
+        shared = None if self.rel_pos is None else self.rel_pos(grid[1:], keep)
+        for block in self.blocks:
+            own = block.get_submodule("attn.rel_pos") if self.position == "relative_per_block" else None
+            yield (shared if own is None else own(grid[1:], keep)), rope
 
     def intermediate(self, x: Tensor, depths: Sequence[int], *, normed: bool = True) -> list[Tokens]:
         """Tokens after the blocks `depths` (counted from 0), each with the final norm where `normed`."""
@@ -246,9 +262,10 @@ class VisionTransformer(MaskedBackbone):
         return TABLES[self.position](grid, self.spec.embed_dim).to(native.device, native.dtype)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """See `Backbone.pyramid`: outputs of four evenly spaced blocks, normed and resampled."""
-        depths = [math.ceil(len(self.blocks) * (i + 1) / 4) - 1 for i in range(4)]
-        maps = [token_map(tokens) for tokens in self.intermediate(x, depths)]  # B D h w, four times
+        """See `Backbone.pyramid`: four evenly spaced blocks, normed, or `raw_taps`; resampled."""
+        evenly = [math.ceil(len(self.blocks) * (i + 1) / 4) - 1 for i in range(4)]
+        taps = self.intermediate(x, self.raw_taps or evenly, normed=self.raw_taps is None)
+        maps = [token_map(tokens) for tokens in taps]  # B D h w, four times
         sizes = [(x.shape[-2] // stride, x.shape[-1] // stride) for stride in STRIDES]
         return [_resample(picture, size) for picture, size in zip(maps, sizes, strict=True)]
 
@@ -256,11 +273,14 @@ class VisionTransformer(MaskedBackbone):
         """See `Backbone.layers`; positions and prefix tokens belong to the first."""
         return [self.patch_embed, *self.blocks, self.norm]
 
-    def _make_positions(self, options: VitOptions, width: int, depth: int) -> None:
-        biases = {"relative": 1, "relative_per_block": depth}.get(options.position, 0)
-        self.rel_pos = nn.ModuleList(
-            RelativeBias(self.grid, self.heads, class_token=options.class_token) for _ in range(biases)
-        )
+    def _make_positions(self, options: VitOptions, width: int) -> None:
+        token = options.class_token
+        shared = options.position == "relative"
+        self.rel_pos = RelativeBias(self.grid, self.heads, class_token=token) if shared else None
+        if options.position == "relative_per_block":
+            for block in self.blocks:
+                attention = block.get_submodule("attn")
+                attention.rel_pos = RelativeBias(self.grid, self.heads, class_token=token)
         if options.position == "learned":
             count = options.class_token + math.prod(self.clip_grid)
             self.pos_embed = nn.Parameter(torch.empty(1, count, width))
@@ -271,6 +291,12 @@ class VisionTransformer(MaskedBackbone):
             fixed = TABLES[options.position](self.clip_grid, width).clone()[None]
             table = fixed.to(self.patch_embed.weight.device)  # "meta" while counting
         self.register_buffer("pos_embed", table, persistent=False)
+
+    def _through(self, tokens: Tensor, grid: ClipGrid, keep: Tensor | None = None) -> Tokens:
+        """All blocks and the final norm."""
+        for block, (bias, rope) in zip(self.blocks, self.looks(grid, keep), strict=True):
+            tokens = block(tokens, bias, rope)
+        return self._tokens(self.norm(tokens), grid)
 
     def _prefix(self, batch: int) -> list[Tensor]:
         """Class token (with its learned position) and registers, B 1 D and B R D."""
@@ -300,7 +326,7 @@ def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
     return torch.take_along_dim(tokens, index[..., None], dim=1)
 
 
-def _check(options: VitOptions, width: int, heads: int) -> None:
+def _check(options: VitOptions, width: int, depth: int, heads: int) -> None:
     """Refuse options that do not go together.
 
     Raises:
@@ -328,6 +354,8 @@ def _check(options: VitOptions, width: int, heads: int) -> None:
             f"{options.position} is for pictures, not for clips",
             "Take sincos_3d or rope",
         )
+    if options.raw_taps is not None and max(options.raw_taps) >= depth:
+        raise RecipeError("backbone.raw_taps", f"block {max(options.raw_taps)} of {depth}", "Count from 0")
     if options.registers and options.position.startswith("relative"):
         raise RecipeError(
             "backbone.registers", "have no place among relative positions", "Take another kind of position"

@@ -18,7 +18,8 @@ from torch import Tensor
 from insonate.errors import WeightsError
 from insonate.models.positions import TABLES, ClipGrid
 from insonate.models.relative import PREFIX_ROWS, offset_index
-from insonate.weights.source import Hints, Source
+from insonate.models.transformer import LAYER_NORM_EPS
+from insonate.weights.source import Converted, Hints, Part, Source
 
 SAME = re.compile(
     r"(patch_embed\.proj\.(weight|bias)|cls_token|reg_token|pos_embed|norm\.(weight|bias)"
@@ -27,8 +28,8 @@ SAME = re.compile(
 RENAMED = [
     (re.compile(r"blocks\.(\d+)\.gamma_([12])$"), r"blocks.\1.ls\2.gamma"),
     (re.compile(r"register_tokens$"), r"reg_token"),
-    (re.compile(r"rel_pos_bias\.relative_position_bias_table$"), r"rel_pos.0.table"),
-    (re.compile(r"blocks\.(\d+)\.attn\.relative_position_bias_table$"), r"rel_pos.\1.table"),
+    (re.compile(r"rel_pos_bias\.relative_position_bias_table$"), r"rel_pos.table"),
+    (re.compile(r"blocks\.(\d+)\.attn\.relative_position_bias_table$"), r"blocks.\1.attn.rel_pos.table"),
 ]
 INDEX = re.compile(r"(rel_pos_bias|blocks\.\d+\.attn)\.relative_position_index$")
 LARGEST_DRIFT = 1e-3
@@ -73,7 +74,9 @@ def vit_options(state: Mapping[str, Tensor], hints: Hints, where: object) -> dic
     depth = 1 + max((int(name.split(".")[1]) for name in state if name.startswith("blocks.")), default=-1)
     if depth == 0:
         raise WeightsError(where, "it has no blocks", "Take the whole checkpoint")
+    eps = hints.get("norm_eps")
     options: dict[str, Any] = {
+        "norm_eps": float(eps) if isinstance(eps, int | float) else LAYER_NORM_EPS,
         "name": "vit", "width": width, "depth": depth, "patch": patch.shape[-1],
         "tubelet": patch.shape[2] if patch.ndim == 5 else 1, "class_token": "cls_token" in state,
         "registers": state["reg_token"].shape[1] if "reg_token" in state else 0,
@@ -88,9 +91,10 @@ def vit_options(state: Mapping[str, Tensor], hints: Hints, where: object) -> dic
         options["mlp_ratio"] = plain.shape[0] / width
     if "blocks.0.ls1.gamma" in state:
         options["layer_scale"] = 0.1
-    tables = sum(name.startswith("rel_pos.") for name in state)
-    if tables:
-        options["position"] = "relative" if tables == 1 and depth > 1 else "relative_per_block"
+    if "rel_pos.table" in state:
+        options["position"] = "relative"
+    elif "blocks.0.attn.rel_pos.table" in state:
+        options["position"] = "relative_per_block"
     return options
 
 
@@ -166,7 +170,9 @@ def relative_side(state: Mapping[str, Tensor], options: Mapping[str, Any], hints
     Raises:
         WeightsError: it is of no grid that is known.
     """
-    rows = state["rel_pos.0.table"].shape[0] - PREFIX_ROWS * options["class_token"]
+    table = state.get("rel_pos.table", state.get("blocks.0.attn.rel_pos.table"))
+    assert table is not None  # only asked where there is one
+    rows = len(table) - PREFIX_ROWS * options["class_token"]
     known, patch = size_of(hints), options["patch"]
     if known is not None and (2 * (known[0] // patch) - 1) * (2 * (known[1] // patch) - 1) == rows:
         return known
@@ -180,6 +186,96 @@ def relative_side(state: Mapping[str, Tensor], options: Mapping[str, Any], hints
         "input_size", size[0] if isinstance(hints.get("input_size"), int) else size, "its table says so"
     )
     return size
+
+
+def official_vit(
+    state: Mapping[str, Tensor], grid: tuple[int, int], *, split_biases: bool
+) -> dict[str, Tensor]:
+    """A ViT's state under the authors' names: the inverse of `take_vit`.
+
+    Args:
+        state: ours.
+        grid: rows, columns of the relative tables.
+        split_biases: BEiT's form: separate biases without one for the keys, `gamma_1` for `ls1.gamma`.
+    """
+    official: dict[str, Tensor] = {}
+    index = offset_index(grid, class_token=True, device=torch.device("cpu"))
+    for name, tensor in state.items():
+        if name.endswith("rel_pos.table"):
+            holder = "rel_pos_bias." if name == "rel_pos.table" else name.removesuffix("rel_pos.table")
+            official[f"{holder}relative_position_bias_table"] = tensor
+            official[f"{holder}relative_position_index"] = index
+        elif split_biases and name.endswith("attn.qkv.bias"):
+            query, _, value = tensor.chunk(3)  # a key bias does not change the attention
+            holder = name.removesuffix("qkv.bias")
+            official |= {f"{holder}q_bias": query.clone(), f"{holder}v_bias": value.clone()}
+        else:
+            gamma = re.sub(r"ls([12])\.gamma$", r"gamma_\1", name) if split_biases else name
+            official[_ungated(gamma, state)] = tensor
+    return official
+
+
+def _ungated(name: str, state: Mapping[str, Tensor]) -> str:
+    """The name in V-JEPA 2's gated MLPs: fc1 (gate), fc2, fc3 (out)."""
+    if "blocks.0.mlp.fc1_g.weight" not in state:
+        return name
+    for ours, theirs in ((".fc2.", ".fc3."), (".fc1_x.", ".fc2."), (".fc1_g.", ".fc1.")):
+        if ours in name:
+            return name.replace(ours, theirs)
+    return name
+
+
+def official_classifier(head: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head of a classification task under timm's names."""
+    places = {"final": "head", "norm": "fc_norm"}
+    return {f"{places[name.split('.')[0]]}.{name.split('.')[1]}": tensor for name, tensor in head.items()}
+
+
+def classification(converted: Converted, source: Source, hints: Hints) -> Converted:
+    """Add the classifier of a fine-tune, where it has one, as the head of a classification task.
+
+    Raises:
+        WeightsError: the classifier has one output, or other classes than are named.
+    """
+    pool = source.take_prefix("fc_norm.")
+    head = source.take_prefix("head.")
+    if not head:
+        if pool:
+            part = {"name": "pool_norm", "width": len(pool["weight"])}
+            converted.parts["pool_norm"] = Part(options=part, state={f"norm.{n}": t for n, t in pool.items()})
+        return converted
+    if head.keys() != {"weight", "bias"}:
+        raise WeightsError(
+            source.where, f"its classifier has {', '.join(head)}", "Take one with weight and bias"
+        )
+    options = converted.backbone or {}
+    kind = "norm_linear" if pool else "class_token" if options.get("class_token") else "linear"
+    converted.task = {
+        "name": "classification", "column": "class", "head": kind,
+        "classes": class_names(len(head["bias"]), hints),
+    }  # fmt: skip
+    converted.head = {f"final.{name}": tensor for name, tensor in head.items()}
+    converted.head |= {f"norm.{name}": tensor for name, tensor in pool.items()}
+    return converted
+
+
+def class_names(count: int, hints: Hints, known: tuple[str, ...] = ()) -> list[str]:
+    """Names of the classes: given, or known of the published model, or numbers.
+
+    Raises:
+        WeightsError: there is one output, or as many names as there are outputs are not given.
+    """
+    if count < 2:
+        raise WeightsError(hints.where, f"its classifier has {count} output", "Take one with a class each")
+    given = hints.get("classes")
+    if given is None and len(known) == count:
+        return list(known)
+    if given is None:
+        hints.assumed.append(f"classes 0 to {count - 1}: it has no names for them")
+        return [str(number) for number in range(count)]
+    if not isinstance(given, list | tuple) or len(given) != count:
+        raise WeightsError(hints.where, f"it has {count} classes, classes is {given!r}", "Name as many")
+    return [str(name) for name in given]
 
 
 def match_table(stored: Tensor, grid: ClipGrid) -> str | None:

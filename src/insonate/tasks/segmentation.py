@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -23,7 +23,8 @@ from insonate.data.spacing import Spacing
 from insonate.data.targets import UNLABELLED, MaskTarget
 from insonate.measure import Quantity, quantity
 from insonate.models.backbone import Backbone
-from insonate.models.heads import FpnHead, pyramid_channels
+from insonate.models.heads import pyramid_channels
+from insonate.models.pyramid_heads import PYRAMID_HEADS
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, ClassNames, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.drawing import CLASS_COLOURS, TRUE, draw_outline, write_lines
@@ -42,12 +43,20 @@ class SegmentationConfig(TaskConfig):
     name: Literal["segmentation"] = "segmentation"
     classes: ClassNames = Field(min_length=2, max_length=UNLABELLED)
     """names of the grey levels 0, 1, …; the first is the background"""
-    width: int = Field(default=128, gt=0, multiple_of=32)
-    """channels of the head"""
+    head: Literal["fpn", "tinyusfm"] = "fpn"
+    """light feature pyramid, or that of TinyUSFM"""
+    width: int = Field(default=128, gt=0, le=4096)
+    """channels of the head; a multiple of 32 for fpn"""
     dice_weight: float = Field(default=1.0, ge=0.0)
     """of the soft Dice term beside the cross-entropy"""
     hausdorff: bool = False
     """also score the 95th percentile of the surface distance (slow on large pictures)"""
+
+    @model_validator(mode="after")
+    def _grouped(self) -> SegmentationConfig:
+        if self.head == "fpn" and self.width % 32:
+            raise ValueError(f"width {self.width} is no multiple of 32, which the norm of fpn needs")
+        return self
 
 
 @TASKS.register("segmentation", config=SegmentationConfig)
@@ -60,7 +69,7 @@ class Segmentation(Task):
     def __init__(self, backbone: Backbone, config: SegmentationConfig) -> None:
         super().__init__()
         self.backbone, self.config = backbone, config
-        self.head = FpnHead(pyramid_channels(backbone), len(config.classes), config.width)
+        self.head = PYRAMID_HEADS[config.head](pyramid_channels(backbone), len(config.classes), config.width)
 
     def target(self) -> MaskTarget:
         """The mask column."""

@@ -150,6 +150,15 @@ class Hints:
         self.assumed.append(f"{name} {value}: {why}")
         return value
 
+    def say(self, name: str, value: Any, why: str) -> None:
+        """Take `value` for `name`, which is told."""
+        self.assumed.append(f"{name} {value}: {why}")
+        self.set(name, value)
+
+    def set(self, name: str, value: Any) -> None:
+        """Take `value` for `name`."""
+        self._given[name] = value
+
     def need(self, name: str, why: str) -> Any:
         """What is known of `name`.
 
@@ -213,7 +222,7 @@ ALIASES = {
     "image_size": "input_size", "crop_size": "input_size", "resolution": "input_size", "num_frames": "frames",
     "frames_per_clip": "frames", "tubelet_size": "tubelet", "patch_size": "patch", "embed_dim": "width",
     "hidden_size": "width", "num_hidden_layers": "depth", "num_layers": "depth",
-    "num_views": "views", "clips_per_view": "clips",
+    "num_views": "views", "clips_per_view": "clips", "layer_norm_eps": "norm_eps",
 }  # fmt: skip
 """names in other projects' configs → ours"""
 

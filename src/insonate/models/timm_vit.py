@@ -1,0 +1,77 @@
+"""ViT checkpoints with timm's names: MAE, DeiT, DINOv2, and what is built on them.
+
+Names and shapes do not tell the number of heads, so it is known for the published sizes only; and they do not
+tell a TinyUSFM from a ViT-Tiny, so for that width it must be said. Page: docs/models/timm.md.
+"""
+
+from __future__ import annotations
+
+from insonate.errors import WeightsError
+from insonate.models.jepa import IMAGE_SIZES
+from insonate.models.layouts import Bundle, register
+from insonate.models.vit_weights import classification, heads_of, side_of, size_of, take_vit, vit_options
+from insonate.weights.source import Converted, Hints, Source
+
+SIZES = {size: heads for size, heads in IMAGE_SIZES.items() if size[0] != 192} | {(1536, 40): 24}
+TINY = 192
+
+
+def is_vit(bundle: Bundle) -> bool:
+    """Whether it is a ViT of pictures with timm's names and a learned table."""
+    plain = bundle.has(r"patch_embed\.proj\.weight", r"pos_embed", r"blocks\.0\.attn\.qkv\.bias")
+    return (
+        plain and len(bundle.shape("patch_embed.proj.weight")) == 4 and not bundle.has(r"predictor.*|stem.*")
+    )
+
+
+@register("timm_vit", ("vit", "mae", "dinov2"), is_vit, when="last")
+def convert_timm(bundle: Bundle, hints: Hints, source: Source) -> Converted:
+    """An encoder, with or without class token, registers, LayerScale and classifier.
+
+    Raises:
+        WeightsError: the number of heads must be said.
+    """
+    source.ignore(r"decoder", "MAE's decoder")
+    source.ignore(r"mask_token$", "of the pretraining")
+    state = take_vit(source)
+    options = vit_options(state, hints, source.where)
+    family = str(hints.get("family") or "vit")
+    options["heads"] = _tiny_heads(options, family, hints) or heads_of(options, SIZES, hints)
+    table = state["pos_embed"]
+    count = table.shape[1] - options["class_token"]
+    options |= {"position": "learned", "input_size": _side(count, options["patch"], hints)}
+    converted = Converted(family=family, backbone=options, state=state)
+    return classification(converted, source, hints)
+
+
+def _side(count: int, patch: int, hints: Hints) -> tuple[int, int]:
+    """The native size: of the table, whatever a config says of the size it is used at."""
+    said = size_of(hints)
+    if (
+        said is not None
+        and (said[0] // patch) * (said[1] // patch) != count
+        and round(count**0.5) ** 2 == count
+    ):
+        side = round(count**0.5) * patch
+        hints.assumed.append(
+            f"input_size {side}: its table is of {count} patches, not of the {said} that is said"
+        )
+        return side, side
+    return side_of(count, patch, hints)
+
+
+def _tiny_heads(options: dict[str, object], family: str, hints: Hints) -> int | None:
+    """Heads of a model as wide as ViT-Tiny.
+
+    Raises:
+        WeightsError: neither the family nor the heads are said.
+    """
+    if family == "tinyusfm" or options["width"] != TINY:
+        return None
+    if hints.number("heads") is None:
+        raise WeightsError(
+            hints.where,
+            "TinyUSFM (12 heads) and ViT-Tiny (3 heads) have the same names and shapes",
+            "Give family=tinyusfm, or heads=3",
+        )
+    return None

@@ -1,0 +1,169 @@
+"""USFM and TinyUSFM: every official form gives the original's outputs, and goes back as it came."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import insonate
+from insonate.errors import WeightsError
+from insonate.hub import write_official
+from insonate.models import build_backbone
+from insonate.models.backbone import token_map
+from insonate.weights import read
+
+
+def close(a, b) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def fixture(parity):
+    def open_one(name, **given):
+        content = torch.load(parity / f"{name}.pt", weights_only=True)  # noqa: TID251
+        return insonate.load(parity / f"{name}.pt", **given), content
+
+    return open_one
+
+
+def returns(model, content, tmp_path, layout=None) -> None:
+    """The official file that `model` writes holds what it was made of."""
+    write_official(model, tmp_path / "back.pth", layout)
+    again = read(tmp_path / "back.pth")
+    assert again.keys() == content.keys()
+    for name, tensor in content.items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-6, atol=1e-6)
+
+
+def prefix_and_patches(tokens) -> torch.Tensor:
+    return torch.cat([tokens.prefix, tokens.patch], dim=1)
+
+
+def test_fine_tuned_usfm_classifies_as_the_original(fixture, tmp_path) -> None:
+    model, content = fixture("usfm_small_perblock")
+    x, outputs = content["inputs"]["x"], content["outputs"]
+    close(model.task.head(model.backbone(x)), outputs["y"])
+    first, last = model.backbone.intermediate(x, [0, 3], normed=False)
+    close(prefix_and_patches(first), outputs["block_first"])
+    close(prefix_and_patches(last), outputs["block_last"])
+    returns(model, content["state_dict"], tmp_path)
+    saved = insonate.load(model.save_pretrained(tmp_path / "m"))
+    close(saved.task.head(saved.backbone(x)), outputs["y"])
+
+
+def test_simmim_form_fills_in_hidden_patches_as_the_original(fixture, tmp_path) -> None:
+    model, content = fixture("simmim_small")
+    x, hidden = content["inputs"]["x"], content["inputs"]["mask"].flatten(1).bool()
+    decoder = model.parts["decoder"][1]
+    features = token_map(model.backbone.fill_in(x, hidden, decoder.mask_token))
+    close(features, content["outputs"]["z"])
+    close(decoder(features), content["outputs"]["rec"])
+    returns(model, content["state_dict"], tmp_path)
+    again = insonate.load(model.save_pretrained(tmp_path / "m"))
+    close(again.parts["decoder"][1](features), content["outputs"]["rec"])
+
+
+def test_pretrained_file_is_the_encoder_of_the_simmim_form(fixture, tmp_path) -> None:
+    _, content = fixture("simmim_small")
+    encoder = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("enc")}
+    torch.save(encoder, tmp_path / "USFM_latest.pth")
+    model = insonate.load(tmp_path / "USFM_latest.pth")
+    assert (model.report.layout, model.backbone.position, model.backbone.heads) == ("usfm", "relative", 6)
+    returns(model, encoder, tmp_path)
+    torch.save({"model": {f"encoder.{k}": v for k, v in encoder.items()}}, tmp_path / "wrapped.pth")
+    wrapped = insonate.load(tmp_path / "wrapped.pth")
+    x = content["inputs"]["x"]
+    assert torch.equal(wrapped.backbone(x).patch, model.backbone(x).patch)
+
+
+def test_hugging_face_form_is_the_same_encoder(fixture, tmp_path) -> None:
+    model, content = fixture("simmim_small")
+    names = [
+        ("blocks.", "encoder.layer."), (".attn.proj.", ".attention.output.dense."), (".gamma_", ".lambda_"),
+        (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."),
+        (".mlp.fc1.", ".intermediate.dense."),
+        (".mlp.fc2.", ".output.dense."), (".attn.q_bias", ".attention.attention.query.bias"),
+        (".attn.v_bias", ".attention.attention.value.bias"),
+        ("rel_pos_bias.", "encoder.relative_position_bias."),
+        ("patch_embed.proj.", "embeddings.patch_embeddings.projection."),
+    ]  # fmt: skip
+    port = {}
+    for name, tensor in content["state_dict"].items():
+        if not name.startswith("encoder."):
+            continue
+        theirs = name.removeprefix("encoder.")
+        for old, new in names:
+            theirs = theirs.replace(old, new)
+        theirs = {"cls_token": "embeddings.cls_token", "mask_token": "embeddings.mask_token"}.get(
+            theirs, theirs
+        )
+        if theirs.endswith(".attn.qkv.weight"):
+            holder = theirs.removesuffix(".attn.qkv.weight") + ".attention.attention."
+            port |= {
+                f"{holder}{n}.weight": t
+                for n, t in zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+            }
+        else:
+            port[theirs.replace("norm.", "layernorm.") if theirs.startswith("norm.") else theirs] = tensor
+    torch.save(port, tmp_path / "model.pt")
+    again = insonate.load(tmp_path / "model.pt")
+    assert again.report.layout == "usfm_hugging_face"
+    x = content["inputs"]["x"]
+    close(again.backbone(x).patch, model.backbone(x).patch)
+
+
+def test_tinyusfm_reads_its_class_token(fixture, tmp_path) -> None:
+    model, content = fixture("tinyusfm_small_cls0", heads=12, family="tinyusfm")
+    tokens = model.backbone(content["inputs"]["x"])
+    close(tokens.prefix[:, 0], content["outputs"]["y"])
+    first, last = model.backbone.intermediate(content["inputs"]["x"], [0, 3], normed=False)
+    close(prefix_and_patches(first), content["outputs"]["block0"])
+    close(prefix_and_patches(last), content["outputs"]["block3"])
+    returns(model, {f"model.{k}": v for k, v in content["state_dict"].items()}, tmp_path, "tinyusfm")
+
+
+def test_tinyusfm_segments_as_the_original(fixture, tmp_path) -> None:
+    model, content = fixture("tinyusfm_seg_small_nc3")
+    x, outputs = content["inputs"]["x"], content["outputs"]
+    close(model.task.head(model.backbone.pyramid(x), x.shape[-2:]), outputs["y"])
+    taps = model.backbone.intermediate(x, model.backbone.raw_taps, normed=False)
+    for ours, theirs in zip(taps, outputs["feats"], strict=True):
+        close(token_map(ours), theirs)
+    returns(model, content["state_dict"], tmp_path)
+    saved = insonate.load(model.save_pretrained(tmp_path / "m"))
+    close(saved.task.head(saved.backbone.pyramid(x), x.shape[-2:]), outputs["y"])
+
+
+def test_one_logit_becomes_two_classes_of_the_same_probability(fixture, tmp_path) -> None:
+    _, content = fixture("tinyusfm_seg_small_nc3")
+    state, name = dict(content["state_dict"]), "decode_head.conv_seg"
+    state |= {f"{name}.weight": state[f"{name}.weight"][1:2], f"{name}.bias": state[f"{name}.bias"][1:2]}
+    torch.save(state, tmp_path / "seg.pth")
+    model, x = insonate.load(tmp_path / "seg.pth"), content["inputs"]["x"]
+    probs = model.task.head(model.backbone.pyramid(x), x.shape[-2:]).softmax(1)[:, 1]
+    close(probs, content["outputs"]["y"][:, 1].sigmoid())
+    returns(model, state, tmp_path)
+
+
+def test_a_vit_tiny_is_not_taken_for_tinyusfm(tmp_path) -> None:
+    tiny = build_backbone({"name": "tinyusfm"}).state_dict()
+    classifier = {"head.weight": torch.zeros(1000, 192), "head.bias": torch.zeros(1000)}
+    torch.save(tiny, tmp_path / "tiny.pth")
+    torch.save(tiny | classifier, tmp_path / "imagenet.pth")
+    torch.save({f"module.model.{k}": v for k, v in tiny.items()}, tmp_path / "official.pth")
+    for name, given, words in [
+        ("tiny", {}, "TinyUSFM .12 heads. and ViT-Tiny .3 heads. have the same names"),
+        ("tiny", {"family": "tinyusfm", "heads": 3}, "it has 3 heads, TinyUSFM has 12"),
+        ("imagenet", {"family": "tinyusfm"}, "a ViT-Tiny of ImageNet"),
+    ]:
+        with pytest.raises(WeightsError, match=words):
+            insonate.load(tmp_path / f"{name}.pth", **given)
+    assert insonate.load(tmp_path / "tiny.pth", heads=3).backbone.heads == 3
+    assert insonate.load(tmp_path / "tiny.pth", family="tinyusfm").backbone.heads == 12
+    assert insonate.load(tmp_path / "official.pth").info["official"]["family"] == "tinyusfm"
