@@ -118,6 +118,11 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(name: str, build: Callable[[argparse.Namespace], Sides]) -> None:
     """Command line of a benchmark; exits with 1 under the floor."""
+    main_rows(name, {name: build})
+
+
+def main_rows(name: str, rows: dict[str, Callable[[argparse.Namespace], Sides]]) -> None:
+    """Command line of a benchmark of several rows, each with a floor of its own."""
     parser = argparse.ArgumentParser(description=f"Benchmark {name}, see benchmarks/compare.py")
     parser.add_argument("--size", choices=["toy", "real"], default="toy")
     parser.add_argument("--pairs", type=int, default=5)
@@ -129,13 +134,20 @@ def main(name: str, build: Callable[[argparse.Namespace], Sides]) -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    result = compare(name, build(options), options)
+    results = [judged(row, build(options), options) for row, build in rows.items()]
+    if options.json is not None:
+        written = results[0] if len(results) == 1 else {"name": name, "rows": results}
+        atomic_write(options.json, json.dumps(written, indent=1) + "\n")
+    sys.exit(int(any(result["under_floor"] for result in results)))
+
+
+def judged(name: str, sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
+    """The comparison, printed, with its floor."""
+    result = compare(name, sides, options)
     floor = json.loads((HERE / "floors.json").read_text()).get(f"{name}:{options.size}:{options.device}")
     ratio = result["ratio_process" if options.device == "cpu" else "ratio_wall"]
     print(
         f"{name} {options.size}: {ratio['median']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}], "
-        f"difference {result['difference']:.1e}, floor {floor}"
+        f"{result['ours_items_per_s']:.0f} items/s, difference {result['difference']:.1e}, floor {floor}"
     )
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(result | {"floor": floor}, indent=1) + "\n")
-    sys.exit(int(floor is not None and ratio["median"] < floor))
+    return result | {"floor": floor, "under_floor": floor is not None and ratio["median"] < floor}

@@ -174,6 +174,8 @@ def test_jpeg_that_stores_rgb_is_not_converted_twice(tmp_path: Path) -> None:
     coded = [jpeg(frame, keep_rgb=True) for frame in smooth()]
     path = encapsulated(tmp_path / "a.dcm", coded, JPEGBaseline8Bit, smooth())
     assert np.abs(read_frames(path).astype(int) - smooth()).mean() < 2
+    luma = smooth() @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read_frames(path, grey=True) - luma).mean() < 2
 
 
 @pytest.mark.parametrize("table", [True, False])
@@ -329,6 +331,24 @@ def test_video_inside_dicom_is_read(tmp_path: Path, name: str, fragments: int) -
     with MediaFile(path) as file:
         assert np.abs(file.read([11, 0, 5])[..., None].astype(int) - whole[[11, 0, 5]]).max() <= 4
         assert np.abs(file.read([7])[..., None].astype(int) - whole[[7]]).max() <= 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{}'\n",
+    ],
+)
+def test_play_list_inside_dicom_opens_no_other_file(tmp_path: Path, text: str) -> None:
+    clip = encoded(tmp_path / "v.ts", columns(12), "libx264")
+    data = text.format(clip).encode()
+    frames = np.zeros((12, 48, 64, 3), np.uint8)
+    path = encapsulated(
+        tmp_path / "a.dcm", [data], MPEG4HP41, frames, PhotometricInterpretation="YBR_PARTIAL_420"
+    )
+    with pytest.raises(MediaError, match="cannot be read"):
+        probe(path)
 
 
 def test_video_with_fewer_frames_than_the_header_is_refused(tmp_path: Path) -> None:

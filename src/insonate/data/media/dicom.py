@@ -16,46 +16,52 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, MPEGTransferSyntaxes
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import MPEGTransferSyntaxes
 
 from insonate.data.limits import check_geometry, limits
 from insonate.data.media import calibration
-from insonate.data.media.dicom_bytes import COPY_AGAIN, Joined, Pixels, find_pixels, plain
+from insonate.data.media.dicom_bytes import COPY_AGAIN, Joined, Pixels, Syntax, find_pixels, plain
 from insonate.data.media.dicom_pixels import Frames, Layout, check_decoder
 from insonate.data.media.info import MediaInfo, Track, clean, mean_rate
-from insonate.data.media.timing import frame_times, number
+from insonate.data.media.timing import finite, frame_times
 from insonate.data.media.video import Clip
 from insonate.errors import MediaError
 
 COLOURS = ("Red", "Green", "Blue")
-TAGS = [
-    "BitsAllocated",
-    "BitsStored",
-    "CineRate",
-    "Columns",
-    "FrameIncrementPointer",
-    "FrameTime",
-    "FrameTimeVector",
-    "Manufacturer",
-    "NumberOfFrames",
-    "PatientID",
-    "PerFrameFunctionalGroupsSequence",
-    "PhotometricInterpretation",
-    "PixelRepresentation",
-    "PixelSpacing",
-    "PlanarConfiguration",
-    "Rows",
-    "SamplesPerPixel",
-    "SequenceOfUltrasoundRegions",
-    "SeriesInstanceUID",
-    "SharedFunctionalGroupsSequence",
-    "SpecificCharacterSet",
-    "StudyInstanceUID",
-    *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
-    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
+PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""float, double float and integer pixel data"""
+TAGS: list[BaseTag | int] = [
+    Tag(keyword)
+    for keyword in (
+        "BitsAllocated",
+        "BitsStored",
+        "CineRate",
+        "Columns",
+        "FrameIncrementPointer",
+        "FrameTime",
+        "FrameTimeVector",
+        "Manufacturer",
+        "NumberOfFrames",
+        "PatientID",
+        "PerFrameFunctionalGroupsSequence",
+        "PhotometricInterpretation",
+        "PixelRepresentation",
+        "PixelSpacing",
+        "PlanarConfiguration",
+        "Rows",
+        "SamplesPerPixel",
+        "SequenceOfUltrasoundRegions",
+        "SeriesInstanceUID",
+        "SharedFunctionalGroupsSequence",
+        "SpecificCharacterSet",
+        "StudyInstanceUID",
+        *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
+        *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
+        *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
+    )
 ]
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -79,9 +85,8 @@ class Instance:
         self._clip: Clip | None = None
         with _quiet():
             file, syntax = plain(path, file)
-            header = _header(file)
-            uid = UID(header.file_meta.TransferSyntaxUID)
-            film = uid in MPEGTransferSyntaxes
+            header = _header(file, syntax)
+            film = syntax.uid in MPEGTransferSyntaxes
             layout = _layout(path, header, film=film)
             check_geometry(path, layout.frames, layout.height, layout.width)
             pixels = find_pixels(
@@ -96,8 +101,8 @@ class Instance:
             if film:
                 self._open_clip(file, pixels)
             elif syntax.encapsulated:
-                check_decoder(path, uid)
-            self._frames = Frames(path, file, header, layout, pixels)
+                check_decoder(path, syntax.uid)
+            self._frames = Frames(path, file, syntax.uid, header, layout, pixels)
 
     def frames(self, indices: list[int], *, grey: bool) -> np.ndarray:
         """See `Medium`.
@@ -168,10 +173,21 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _header(file: BinaryIO) -> Dataset:
+def _header(file: BinaryIO, syntax: Syntax) -> Dataset:
     """The elements of `TAGS`; leaves `file` at the pixel data element."""
-    file.seek(0)
-    return dcmread(file, stop_before_pixels=True, specific_tags=TAGS, defer_size=limits().element_bytes)
+    file.seek(syntax.start)
+    return read_dataset(
+        file,
+        syntax.implicit,
+        syntax.order == "<",
+        stop_when=_at_pixels,
+        defer_size=limits().element_bytes,
+        specific_tags=TAGS,
+    )
+
+
+def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag in PIXEL_TAGS
 
 
 def _layout(path: Path, header: Dataset, *, film: bool) -> Layout:
@@ -196,9 +212,10 @@ def _layout(path: Path, header: Dataset, *, film: bool) -> Layout:
 def _whole(
     path: Path, header: Dataset, keyword: str, allowed: Container[int], absent: int | None = None
 ) -> int:
-    if header.get(keyword) in {None, ""} and absent is not None:
+    stored = header.get(keyword)
+    if stored in {None, ""} and absent is not None:
         return absent
-    value = number(header, keyword)
+    value = finite(stored)
     if value is None or value != int(value) or int(value) not in allowed:
         told = "missing or no number" if value is None else f"{value:g}"
         raise MediaError(path, f"{keyword} is {told}", COPY_AGAIN)

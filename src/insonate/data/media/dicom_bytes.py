@@ -35,10 +35,13 @@ COPY_AGAIN = "The file is damaged: copy or export it again"
 class Syntax(NamedTuple):
     """How elements are laid out."""
 
+    uid: UID
     order: str
     """`<` or `>`, as in `struct`"""
     implicit: bool
     encapsulated: bool
+    start: int
+    """of the first element behind the file meta information"""
 
 
 class Pixels(NamedTuple):
@@ -78,15 +81,16 @@ def plain(path: Path, file: BinaryIO) -> tuple[BinaryIO, Syntax]:
     file.seek(META_START)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
     uid = UID(str(meta.get("TransferSyntaxUID", "")))
+    start = file.tell()
     if uid in JPEG_XL:
-        return file, Syntax("<", implicit=False, encapsulated=True)
+        return file, Syntax(uid, "<", implicit=False, encapsulated=True, start=start)
     if not uid.is_transfer_syntax:
         told = f"{uid} is unknown" if uid.is_valid else "is missing or no UID"
         raise MediaError(path, f"the transfer syntax {told}", "Export the file uncompressed")
     if uid == DeflatedExplicitVRLittleEndian:
-        return _inflated(path, file), Syntax("<", implicit=False, encapsulated=False)
+        return _inflated(path, file), Syntax(uid, "<", implicit=False, encapsulated=False, start=start)
     order = "<" if uid.is_little_endian else ">"
-    return file, Syntax(order, uid.is_implicit_VR, uid.is_encapsulated)
+    return file, Syntax(uid, order, uid.is_implicit_VR, uid.is_encapsulated, start)
 
 
 def find_pixels(

@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 
 from insonate.data.limits import check
-from insonate.data.media.coded import BASELINE, EXTENDED, LOSSLESS, Jpeg, coded_size, jpeg
+from insonate.data.media.coded import BASELINE, EXTENDED, LOSSLESS, PROGRESSIVE, Jpeg, coded_size, jpeg
 from insonate.data.media.dicom_bytes import COPY_AGAIN, JPEG_XL, Pixels, Span, frames_of_fragments
 from insonate.data.media.info import clean
 from insonate.data.media.medium import stacked
@@ -64,11 +64,13 @@ class Layout(NamedTuple):
 class Frames:
     """Decodes the frames of one file."""
 
-    def __init__(self, path: Path, file: BinaryIO, header: Dataset, layout: Layout, pixels: Pixels) -> None:
-        self.path, self._file, self._header, self.layout = path, file, header, layout
-        self._syntax = UID(header.file_meta.TransferSyntaxUID)
+    def __init__(
+        self, path: Path, file: BinaryIO, syntax: UID, header: Dataset, layout: Layout, pixels: Pixels
+    ) -> None:
+        self.path, self._file, self._syntax, self._header = path, file, syntax, header
+        self.layout = layout
         self._coded = (
-            frames_of_fragments(pixels, layout.frames, self._starts_frame) if self._syntax in SIZED else []
+            frames_of_fragments(pixels, layout.frames, self._starts_frame) if syntax in SIZED else []
         )
 
     def read(self, indices: list[int], *, grey: bool) -> np.ndarray:
@@ -80,14 +82,9 @@ class Frames:
         if self._syntax in SIZED and not self._coded:
             raise MediaError(self.path, "the fragments do not tell which frame they are of", COPY_AGAIN)
         if self._syntax in LOSSY_JPEG:
-            direct: list[np.ndarray] = []
-            for index in indices:
-                frame = self._direct(index, grey=grey)
-                if frame is None:
-                    break
-                direct.append(frame)
-            else:
-                return stacked(direct)
+            direct = self._direct(indices, grey=grey)
+            if direct is not None:
+                return direct
         elif self._coded:
             for index in indices:
                 self._bytes(index)  # checks its size
@@ -116,23 +113,33 @@ class Frames:
             raise self._damaged(index, f"has the size {size}, the header says {wanted}")
         return data
 
-    def _direct(self, index: int, *, grey: bool) -> np.ndarray | None:
-        """The frame through libjpeg, or `None` where that would not read it as the header means it."""
-        data = self._bytes(index)
-        coded = jpeg(data)
-        if coded is None:
-            raise self._damaged(index, "is no JPEG image")
-        check(self.path, "jpeg_scans", data.count(b"\xff\xda"))
-        if not _plain(coded, self.layout):
-            return None
-        space = "GRAY" if self.layout.samples == 1 or (grey and coded.ycc) else "RGB"
-        try:
-            frame = simplejpeg.decode_jpeg(data, colorspace=space)
-        except ValueError:  # damaged, or only odd: pydicom's decoders are the second opinion
-            return None
-        if self.layout.samples == 1:
-            return eight_bits(frame[..., 0], self._header, self.layout)
-        return cast("np.ndarray", frame[..., 0] if space == "GRAY" else frame)
+    def _direct(self, indices: list[int], *, grey: bool) -> np.ndarray | None:
+        """The frames through libjpeg, or `None` where that would not read one as the header means it.
+
+        Raises:
+            MediaError: a frame is no JPEG image, of another size, or has more scans than the limit.
+        """
+        layout = self.layout
+        luma = layout.samples == 1 or grey
+        whole = np.empty((len(indices), layout.height, layout.width, 1 if luma else 3), np.uint8)  # T H W C
+        for target, index in zip(whole, indices, strict=True):
+            data = self._bytes(index)
+            coded = jpeg(data)
+            if coded is None:
+                raise self._damaged(index, "is no JPEG image")
+            if coded.process == PROGRESSIVE:  # which passes over the whole frame for each scan
+                check(self.path, "jpeg_scans", data.count(b"\xff\xda"))
+            if not _plain(coded, layout):
+                return None
+            if grey and layout.samples == 3 and not coded.ycc:
+                return self._direct(indices, grey=False)  # it stores no luma
+            try:
+                simplejpeg.decode_jpeg(data, colorspace="GRAY" if luma else "RGB", buffer=target)
+            except ValueError:  # damaged, or only odd: pydicom's decoders are the second opinion
+                return None
+        if layout.samples == 1:
+            return eight_bits(whole[..., 0], self._header, layout)
+        return whole[..., 0] if luma else whole
 
     def _decoded(self, indices: list[int]) -> Generator[np.ndarray]:
         """The frames as they are stored, colour as RGB."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -32,8 +33,13 @@ def frame_times(header: Dataset, frames: int) -> tuple[float, ...] | None:
 
 def number(header: Dataset, keyword: str) -> float | None:
     """The element as one finite number, or `None`."""
+    return finite(header.get(keyword))
+
+
+def finite(stored: Any) -> float | None:
+    """The value of an element as one finite number, or `None`."""
     try:
-        value = float(header.get(keyword))
+        value = float(stored)
     except (TypeError, ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None

@@ -26,6 +26,11 @@ PLANAR_YUV = {f"yuv{j}{s}p" for j in ("", "j") for s in ("420", "422", "444")}
 CHROMA_TOLERANCE = 2
 """a grey clip's chroma may stray this far from 128 by coding"""
 FULL_RANGE = 2
+CLOSED = {
+    "format_whitelist": "mov,avi,matroska,mpeg,mpegts,h264,hevc,mpegvideo,m4v",
+    "protocol_whitelist": "none",
+}
+"""for FFmpeg: containers alone, since play lists and the like open other files and addresses"""
 SKIPS = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
 """decoders that leave out frames that no other refers to, without a change to the rest"""
 GAP_PACKETS = 16
@@ -96,7 +101,7 @@ class Clip:
 
     def _open(self) -> None:
         self._file.seek(0)
-        self._container = av.open(self._file, "r", metadata_errors="replace")
+        self._container = av.open(self._file, "r", options=CLOSED.copy(), metadata_errors="replace")
         if not self._container.streams.video:
             self.close()
             raise MediaError(self.path, "holds no video", "Give a file with a video stream")
