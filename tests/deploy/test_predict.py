@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 
 from insonate.cli import main
-from insonate.data import Manifest, ManifestDataset
+from insonate.data import Manifest, ManifestDataset, vet
 from insonate.data.media import read_frames, write_png, write_video
 from insonate.deploy import predict_media
 from insonate.errors import InsonateError, ModelError
@@ -129,3 +131,21 @@ def test_the_command_tells_what_it_found_and_shows_progress_apart(
     else:
         assert line.startswith(f"{media[0]}: ")
         assert ": a 0." in line or ": b 0." in line
+
+
+def crashing(bounds, path):
+    """What the worker does, but for a file that takes it down."""
+    if path.name == "0.png":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return DECODE(bounds, path)
+
+
+DECODE = vet._decode
+
+
+def test_a_file_that_crashes_its_decoder_costs_itself_alone(model, media, tmp_path, monkeypatch):
+    monkeypatch.setattr(vet, "_decode", crashing)
+    results = list(predict_media(media, model, tmp_path / "out"))
+    assert [result.media for result in results] == media
+    assert "decoder crashed" in results[0].error
+    assert results[1].error is None

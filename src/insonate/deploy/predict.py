@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from insonate.data.media import probe
+from insonate.data.vet import vetted
 from insonate.errors import InsonateError, ModelError, one_line
 from insonate.files import Content, atomic_write_all, safe_name, writable
 from insonate.hub import Model, load, to_json
@@ -46,6 +47,9 @@ def predict_media(
     size with class numbers, as a manifest's mask column takes them; the JSON names them. Names are made by
     `files.safe_name`, so that no medium chooses where results go.
 
+    Several files are first decoded in a worker process each, so that one that crashes or holds its decoder is
+    told, and the rest go on; a single file is decoded here at once.
+
     Args:
         paths: media files.
         model: a model with a task, or its folder or hub id.
@@ -64,11 +68,14 @@ def predict_media(
     model = model if isinstance(model, Model) else load(model)
     if model.task is None:
         raise ModelError("predict", "the model has no task, it only embeds", "Train a task on it first")
-    for path in map(Path, paths):
+    several = [Path(path) for path in paths]
+    for path, error in vetted(several) if len(several) > 1 else ((path, None) for path in several):
         try:
+            if error is not None:
+                raise error
             yield _predict_file(path, model, out, tta=tta, track=track)
-        except InsonateError as error:
-            yield FileResult(media=path, error=str(error))
+        except InsonateError as told:
+            yield FileResult(media=path, error=str(told))
 
 
 def _predict_file(path: Path, model: Model, out: Path, *, tta: bool, track: Track) -> FileResult:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from insonate.data.media import probe, read_frames
+from insonate.data.media import MediaFile, read_frames
 from insonate.errors import ModelError
 
 Media = str | Path | np.ndarray | Image.Image
+CHUNK = 16
+"""frames of a file that are decoded at a time"""
 
 
 def frames_of(media: Media) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -71,10 +73,13 @@ def _stack(media: np.ndarray | Image.Image) -> np.ndarray:
 
 
 def _of_file(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    header = probe(path)
-    facts = {
-        "item_id": str(path), "spacing": header.spacing, "patient_id": header.patient_id or "",
-        "study_id": header.study_id or "", "vendor": header.vendor,
-    }  # fmt: skip
-    for number, frame in enumerate(read_frames(path)):
-        yield frame, {**facts, "frame": number}
+    with MediaFile(path) as media:
+        header = media.info
+        facts = {
+            "item_id": str(path), "patient_id": header.patient_id, "study_id": header.study_id,
+            "vendor": header.vendor,
+        }  # fmt: skip
+        for start in range(0, header.frames, CHUNK):
+            numbers = range(start, min(start + CHUNK, header.frames))
+            for number, frame in zip(numbers, media.read(numbers), strict=True):
+                yield frame, {**facts, "frame": number, "spacing": header.spacing_at(number)}
