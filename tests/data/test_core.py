@@ -233,9 +233,9 @@ def test_a_hung_worker_is_one_clear_line_with_its_items(table, monkeypatch, work
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.slow  # torch tells it from a signal handler, at any moment: under xdist that ends the worker
-def test_a_killed_worker_is_one_clear_line(table):
-    loader = Loader(Killed(table, FMT), 4, workers=1)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_worker_is_one_clear_line(table, workers):
+    loader = Loader(Killed(table, FMT), 4, workers=workers)
     with pytest.raises(RunError, match="probably because memory ran out") as caught:
         list(loader.epoch(0))
     assert "data.workers" in str(caught.value)

@@ -94,7 +94,7 @@ class Loader:
         with _quiet(), worker_death_told():
             batches = iter(self._torch)
         for step in range(start_step, len(self)):
-            with worker_death_told(), self._hang_told(epoch, step):
+            with worker_death_told(), self._faults_told(epoch, step):
                 batch = next(batches)
             if isinstance(batch, InsonateError):
                 try:
@@ -105,39 +105,45 @@ class Loader:
             yield batch
 
     @contextlib.contextmanager
-    def _hang_told(self, epoch: int, step: int) -> Iterator[None]:
-        """Turn torch's time-out into one line with the items of the batch, and end the workers.
+    def _faults_told(self, epoch: int, step: int) -> Iterator[None]:
+        """Turn what befalls a worker while its batch is awaited into one line, and end all workers.
 
         Raises:
-            RunError: no worker has delivered for `timeout_s`.
+            RunError: a worker was killed, or none has delivered for `timeout_s`.
             RuntimeError: any other of the block.
         """
         try:
             yield
+        except (ConnectionError, EOFError) as error:  # it was killed while it handed a batch over
+            self._end_workers()
+            raise RunError(*_killed(error)) from None
         except RuntimeError as error:
-            if "DataLoader timed out" not in str(error):
+            if not str(error).startswith("DataLoader "):
                 raise
-            _end_workers(self._torch)
-            mine = self.sampler.of_rank(self.sampler.order(epoch), step)
-            names = [self.dataset.item_id(int(index)) for index in mine[:NAMED]]
-            more = f" and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
-            raise RunError(
-                f"epoch {epoch + 1}, batch {step + 1}",
-                f"nothing came from the processes that read ahead for {self.timeout_s:g} s; "
-                f"the batch is {', '.join(names)}{more}",
-                "Look at these files and their disk, or raise data.timeout_s; the same command goes on from "
-                "the last checkpoint",
-            ) from None
+            self._end_workers()
+            told = self._hung(epoch, step) if "timed out" in str(error) else _killed(error)
+            raise RunError(*told) from None
 
+    def _hung(self, epoch: int, step: int) -> tuple[str, str, str]:
+        """Where, what and mend."""
+        mine = self.sampler.of_rank(self.sampler.order(epoch), step)
+        names = [self.dataset.item_id(int(index)) for index in mine[:NAMED]]
+        more = f" and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
+        waited = f"nothing came from the processes that read ahead for {self.timeout_s:g} s"
+        return (
+            f"epoch {epoch + 1}, batch {step + 1}",
+            f"{waited}; the batch is {', '.join(names)}{more}",
+            "Look at these files and their disk, or raise data.timeout_s; the same command goes on",
+        )
 
-def _end_workers(loader: DataLoader[Any]) -> None:
-    """End them all, also those that answer no signal but SIGKILL."""
-    iterator: Any = loader._iterator
-    loader._iterator = None
-    iterator._shutdown_workers()
-    for worker in iterator._workers:
-        worker.kill()
-        worker.join()
+    def _end_workers(self) -> None:
+        """End them all, also those that answer no signal but SIGKILL; torch tells of no death afterwards."""
+        iterator: Any = self._torch._iterator
+        self._torch._iterator = None
+        iterator._shutdown_workers()
+        for worker in iterator._workers:
+            worker.kill()
+            worker.join()
 
 
 def collate(samples: Sequence[Sample], step_seed: int = 0) -> Batch:
@@ -202,11 +208,16 @@ def worker_death_told() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise RunError(
-            "data.workers",
-            f"a process that reads ahead was killed, probably because memory ran out ({error})",
-            "Lower data.workers or data.batch; the same command goes on from the last checkpoint",
-        ) from None
+        raise RunError(*_killed(error)) from None
+
+
+def _killed(error: Exception) -> tuple[str, str, str]:
+    """Where, what and mend."""
+    return (
+        "data.workers",
+        f"a process that reads ahead was killed, probably because memory ran out ({error})",
+        "Lower data.workers or data.batch; the same command goes on from the last checkpoint",
+    )
 
 
 @contextlib.contextmanager
