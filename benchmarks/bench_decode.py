@@ -1,9 +1,9 @@
 """Frames from DICOM and video: our readers against pydicom with Pillow and against PyAV's plain RGB path.
 
-Run: python benchmarks/bench_decode.py --size real. Rows: all frames of a JPEG baseline cine; single frames of
-it at random, each by a call that opens the file anew; clips of 16 from 64 frames, every fourth, of video coded
-frame by frame and of H.264 (one key frame in 250, as the encoder likes). The pictures are grey sectors of moving
-speckle; in JPEG they are YBR_FULL_422, as scanners store them, of some 80 kB at 600 × 800 px.
+Run: python benchmarks/bench_decode.py --size real. Rows: all frames of a JPEG baseline cine; single frames
+of it at random, each by a call that opens the file anew; clips of 16 from 64 frames, every fourth, of video
+coded frame by frame and of H.264 (one key frame in 250, as the encoder likes). The pictures are grey sectors
+of moving speckle; in JPEG they are YBR_FULL_422, as scanners store them, of some 80 kB at 600 × 800 px.
 """
 
 from __future__ import annotations

@@ -115,6 +115,21 @@ def test_uncompressed_files_are_read(tmp_path: Path, syntax: UID, frames: np.nda
     assert np.array_equal(read_frames(tmp_path / "b.dcm", [5, 1]), frames[[5, 1]])
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_old_files_without_preamble_are_read(tmp_path: Path, syntax: UID) -> None:
+    header = dcmread(written(tmp_path / "a.dcm", grey()))
+    fresh = Dataset()
+    fresh.update(header)
+    bare = tmp_path / "bare"
+    implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
+    fresh["PixelData"].VR = "OW" if implicit else "OB"
+    dcmwrite(bare, fresh, implicit_vr=implicit, little_endian=little)
+    assert probe(bare).kind == "dicom"
+    assert np.array_equal(read_frames(bare, [5, 1]), grey()[[5, 1]])
+    (tmp_path / "meta").write_bytes((tmp_path / "a.dcm").read_bytes()[132:])
+    assert np.array_equal(read_frames(tmp_path / "meta", [2]), grey()[[2]])
+
+
 def test_planes_one_after_another_are_read(tmp_path: Path) -> None:
     planar = colour().transpose(0, 3, 1, 2).tobytes()
     path = written(tmp_path / "a.dcm", colour(), PlanarConfiguration=1, PixelData=planar)

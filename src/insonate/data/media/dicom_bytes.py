@@ -15,18 +15,27 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from pydicom.filereader import read_dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from insonate.data.limits import check
 from insonate.errors import MediaError
 
-META_START = 132
+PREFIX, META_START, LOOK_BYTES = b"DICM", 132, 512
+META_WITHOUT_PREAMBLE = b"\x02\0\0\0UL"
 AFTER_META = 0x00030000
 PIXEL_DATA, ITEM, SEQUENCE_END = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_LENGTH = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()  # two bytes, not four
 )
+LONGEST_FIRST = 1024
+"""bytes of the first element of a bare data set: a date, a character set, an image type or a length"""
 JPEG_XL = frozenset({"1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"})
 """transfer syntaxes that pydicom 3 does not know"""
 COPY_AGAIN = "The file is damaged: copy or export it again"
@@ -69,16 +78,29 @@ class Element(NamedTuple):
     length: int
 
 
+def starts(start: bytes) -> bool:
+    """Whether a file that starts so is DICOM: with the preamble, without it, or the bare data set."""
+    return (
+        start[128:132] == PREFIX or start.startswith(META_WITHOUT_PREAMBLE) or _bare_syntax(start) is not None
+    )
+
+
 def plain(path: Path, file: BinaryIO) -> tuple[BinaryIO, Syntax]:
     """The file, inflated in memory if it was deflated (its meta information then says explicit VR).
 
     Raises:
         MediaError: the start is damaged, the transfer syntax unknown, or the inflated size above the limit.
     """
-    file.seek(META_START)
+    file.seek(0)
+    start_bytes = file.read(LOOK_BYTES)
+    bare = _bare_syntax(start_bytes)
+    if bare is not None:
+        return file, _syntax(bare, 0)
+    meta_start = META_START if start_bytes[128:132] == PREFIX else 0
+    file.seek(meta_start)
     if file.read(2) != b"\x02\x00":
         raise MediaError(path, "the DICOM header has no file meta information", COPY_AGAIN)
-    file.seek(META_START)
+    file.seek(meta_start)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
     uid = UID(str(meta.get("TransferSyntaxUID", "")))
     start = file.tell()
@@ -89,8 +111,7 @@ def plain(path: Path, file: BinaryIO) -> tuple[BinaryIO, Syntax]:
         raise MediaError(path, f"the transfer syntax {told}", "Export the file uncompressed")
     if uid == DeflatedExplicitVRLittleEndian:
         return _inflated(path, file), Syntax(uid, "<", implicit=False, encapsulated=False, start=start)
-    order = "<" if uid.is_little_endian else ">"
-    return file, Syntax(uid, order, uid.is_implicit_VR, uid.is_encapsulated, start)
+    return file, _syntax(uid, start)
 
 
 def find_pixels(
@@ -184,6 +205,24 @@ class Joined(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def _syntax(uid: UID, start: int) -> Syntax:
+    return Syntax(uid, "<" if uid.is_little_endian else ">", uid.is_implicit_VR, uid.is_encapsulated, start)
+
+
+def _bare_syntax(start: bytes) -> UID | None:
+    """How a data set without file meta information is written, by its first element (of group 8)."""
+    if start[128:132] == PREFIX:
+        return None
+    for group, uid in ((b"\x08\0", ExplicitVRLittleEndian), (b"\0\x08", ExplicitVRBigEndian)):
+        if start.startswith(group) and start[4:6] in SHORT_LENGTH:
+            return uid
+    if not start.startswith(b"\x08\0") or len(start) < 12:
+        return None
+    (length,) = struct.unpack_from("<L", start, 4)
+    after = start[8 + length : 10 + length]  # the next element is of group 8 too
+    return ImplicitVRLittleEndian if length <= LONGEST_FIRST and after == b"\x08\0" else None
 
 
 def _after_meta(tag: int, _vr: str | None, _length: int) -> bool:

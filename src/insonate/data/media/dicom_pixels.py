@@ -150,7 +150,9 @@ class Frames:
         check_decoder(self.path, self._syntax)
         wanted = None if len(indices) == self.layout.frames else indices
         self._file.seek(0)
-        decoded = cast("Generator[np.ndarray]", iter_pixels(self._file, indices=wanted))
+        decoded = cast(
+            "Generator[np.ndarray]", iter_pixels(self._file, indices=wanted, transfer_syntax_uid=self._syntax)
+        )
         with closing(decoded) as arrays:
             for index in indices:
                 frame = self._next(arrays, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from insonate.data.media import dicom, image, metaimage, nifti, video
+from insonate.data.media import dicom, dicom_bytes, image, metaimage, nifti, video
 
 SNIFF_BYTES = 512
 SUFFIXES = (
@@ -20,7 +20,7 @@ MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 def reader_of(start: bytes) -> ModuleType | None:
     """The module that reads a file with this beginning, or `None`."""
-    if start[128:132] == b"DICM":
+    if dicom_bytes.starts(start):
         return dicom
     if start.startswith(IMAGE_STARTS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
         return image
