@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from insonate.cli import main
-from insonate.data import media, pool
+from insonate.data import pool
 from insonate.data import scan as scan_module
 from insonate.data.limits import limited
 from insonate.data.manifest import Manifest
@@ -33,7 +33,7 @@ def folder(tmp_path):
     ("out", "word"), [("archive/found.txt", r"\.parquet or \.csv"), ("elsewhere/found.csv", "does not lie")]
 )
 def test_a_place_that_will_not_do_is_refused_before_the_scan(folder, monkeypatch, out, word):
-    monkeypatch.setattr(media, "probe", lambda path: pytest.fail("scanned first"))
+    monkeypatch.setattr(pool, "run", lambda *a, **k: pytest.fail("scanned first"))
     with pytest.raises(ManifestError, match=word):
         scan(folder, folder.parent / out)
 

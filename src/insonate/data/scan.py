@@ -213,10 +213,10 @@ def _look(directory: Path, decode: bool, bounds: Mapping[str, int], name: str) -
         raise ManifestError(name, "is no regular file", "Remove it")
     if not media.is_media(path):
         return None
-    with limited(**bounds):
-        info = media.probe(path)
+    with limited(**bounds), media.MediaFile(path) as file:
+        info = file.info
         if decode:
-            media.read_frames(path, [0])
+            file.read([0])
     return {
         "path": name,
         "kind": info.kind,
