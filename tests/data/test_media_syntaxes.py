@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -412,3 +414,50 @@ def test_real_files_of_every_syntax_are_read_whole_and_by_frame(shared_data: Pat
             assert frame.std() > 5
             if last < 30:
                 assert np.array_equal(file.read()[last], frame[0])
+
+
+DCMTK = {
+    "lossless": ("dcmcjpeg", "+e1", 0.0),
+    "lossless_14": ("dcmcjpeg", "+el", 0.0),
+    "baseline": ("dcmcjpeg", "+eb", 3.0),
+    "extended": ("dcmcjpeg", "+ee", 3.0),
+    "jpeg_ls": ("dcmcjpls", "+el", 0.0),
+    "near_lossless": ("dcmcjpls", "+en", 3.0),
+    "rle": ("dcmcrle", "+fo", 0.0),
+}
+"""program of dcmtk, its option, and by how much pixels may change on average"""
+
+
+@pytest.mark.parametrize("name", DCMTK)
+@pytest.mark.parametrize("frames", [smooth()[..., 0], smooth()], ids=["grey", "colour"])
+def test_files_that_dcmtk_compressed_are_read(tmp_path: Path, name: str, frames: np.ndarray) -> None:
+    program, option, most = DCMTK[name]
+    if shutil.which(program) is None:
+        pytest.skip("needs dcmtk")
+    if name.startswith("lossless"):
+        pytest.importorskip("imagecodecs", reason="needs the extra dicom")
+    written(tmp_path / "a.dcm", frames)
+    subprocess.run([program, option, tmp_path / "a.dcm", tmp_path / "b.dcm"], check=True, capture_output=True)
+    got = read_frames(tmp_path / "b.dcm").astype(int)
+    assert np.abs(got - frames).mean() <= most
+    assert np.array_equal(read_frames(tmp_path / "b.dcm", [4, 1]), got[[4, 1]])
+
+
+def test_twelve_bit_file_that_dcmtk_compressed_is_read(tmp_path: Path) -> None:
+    if shutil.which("dcmcjpeg") is None:
+        pytest.skip("needs dcmtk")
+    pytest.importorskip("imagecodecs", reason="needs the extra dicom")
+    wide = (smooth()[..., 0].astype(np.uint16) * 16) + 5
+    written(
+        tmp_path / "a.dcm",
+        smooth()[..., 0],
+        BitsAllocated=16,
+        BitsStored=12,
+        HighBit=11,
+        PixelData=wide.tobytes(),
+    )
+    for option, most in (("+e1", 0.51), ("+ee", 4)):
+        subprocess.run(
+            ["dcmcjpeg", option, tmp_path / "a.dcm", tmp_path / "b.dcm"], check=True, capture_output=True
+        )
+        assert np.abs(read_frames(tmp_path / "b.dcm") - wide / 4095 * 255).max() <= most
