@@ -22,6 +22,7 @@ WRAPPERS = (
     "state_dict", "model", "model_state_dict", "weights", "module", "teacher", "student", "net",
 )  # fmt: skip
 """names under which projects keep the state dict in a checkpoint"""
+CLIP_CONFIGS = {"vision_cfg", "model_cfg", "text_cfg"}
 CONFIGS = ("config", "cfg", "hyper_parameters", "kwargs", "meta")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 """taken off where every tensor has it"""
@@ -191,7 +192,7 @@ def tensors_of(value: object) -> dict[str, Tensor]:
 
 def hints_of(bundle: Bundle, given: Mapping[str, Any]) -> Hints:
     """What the caller and the configs say. open_clip's configs speak of several networks and are left out."""
-    clip = {"vision_cfg", "model_cfg", "text_cfg"} & bundle.config.keys()
+    clip = CLIP_CONFIGS & bundle.config.keys()
     return Hints(given, {} if clip else bundle.config, bundle.where)
 
 
@@ -241,5 +242,9 @@ def _configs_in(value: object) -> dict[str, Any]:
             inner = json.loads(inner)
         except ValueError:
             inner = None
-    own = {str(name): found for name, found in value.items() if not isinstance(found, Tensor | Mapping)}
+    own = {
+        str(name): found
+        for name, found in value.items()
+        if name in CLIP_CONFIGS or not isinstance(found, Tensor | Mapping)
+    }
     return own | (dict(inner) if isinstance(inner, Mapping) else {})

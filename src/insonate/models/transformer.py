@@ -78,6 +78,14 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+class ReluMlp(Mlp):
+    """Two linear layers with a ReLU between."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens B N D → B N D."""
+        return self.fc2(F.relu(self.fc1(x)))
+
+
 class SwiGlu(nn.Module):
     """Gated MLP; `hidden` is of an ungated one with about as many parameters."""
 
@@ -98,7 +106,7 @@ def swiglu_width(hidden: int) -> int:
     return -(-int(2 * hidden / 3) // 8) * 8
 
 
-MLPS: dict[str, type[Mlp | SwiGlu]] = {"gelu": Mlp, "swiglu": SwiGlu}
+MLPS: dict[str, type[Mlp | SwiGlu]] = {"gelu": Mlp, "relu": ReluMlp, "swiglu": SwiGlu}
 
 
 class Block(nn.Module):
@@ -110,7 +118,7 @@ class Block(nn.Module):
         heads: int,
         mlp_ratio: float = 4.0,
         *,
-        mlp: Literal["gelu", "swiglu"] = "gelu",
+        mlp: Literal["gelu", "relu", "swiglu"] = "gelu",
         layer_scale: float | None = None,
         drop_path: float = 0.0,
         eps: float = LAYER_NORM_EPS,
@@ -131,6 +139,18 @@ class Block(nn.Module):
         seen = self.attn(self.norm1(x), bias, rope, queries)
         x = (x if queries is None else x[:, -queries:]) + self.drop_path(self.ls1(seen))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+
+class PostNormBlock(Block):
+    """Transformer block with its norms after the sums, as in BERT and in torch's own encoder."""
+
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, rope: Rope | None = None, queries: int | None = None
+    ) -> Tensor:
+        """Tokens B N D → B N D; `queries` is not served."""
+        assert queries is None  # only predictors ask for some
+        x = self.norm1(x + self.drop_path(self.attn(x, bias, rope)))
+        return self.norm2(x + self.drop_path(self.mlp(x)))
 
 
 def init_transformer(module: nn.Module, blocks: Iterable[nn.Module], *, depth_scaled: bool) -> None:

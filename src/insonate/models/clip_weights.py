@@ -1,0 +1,226 @@
+"""Official checkpoints of open_clip with a timm image tower → backbone, projection and text tower."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from insonate.models.layouts import Bundle, Exportable, exports, register
+from insonate.models.timm_vit import convert_timm
+from insonate.models.vit_weights import official_vit, size_of
+from insonate.weights.source import Converted, Hints, Part, Source
+
+FAMILIES = ("echoclip", "echoclip_r", "biomedclip", "clip")
+CEDARS = "Cedars-Sinai Academic Software License"
+LICENSES = {"echoclip": CEDARS, "echoclip_r": CEDARS, "biomedclip": "MIT"}
+CLIP_VOCABULARY = 49408
+SIZE = 224
+TEXT = [
+    (r"resblocks\.(\d+)\.ln_([12])\.", r"blocks.\1.norm\2."),
+    (r"resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$", r"blocks.\1.attn.qkv.\2"),
+    (r"resblocks\.(\d+)\.attn\.out_proj\.", r"blocks.\1.attn.proj."),
+    (r"resblocks\.(\d+)\.mlp\.c_fc\.", r"blocks.\1.mlp.fc1."),
+    (r"resblocks\.(\d+)\.mlp\.c_proj\.", r"blocks.\1.mlp.fc2."),
+]
+BERT = [
+    (r"embeddings\.word_embeddings\.", "token_embed."),
+    (r"embeddings\.position_embeddings\.", "pos_embed."),
+    (r"embeddings\.token_type_embeddings\.", "type_embed."),
+    (r"embeddings\.LayerNorm\.", "norm."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.", r"blocks.\1.norm1."),
+    (r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
+    (r"encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
+    (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"blocks.\1.norm2."),
+]
+
+
+def _is_clip(bundle: Bundle) -> bool:
+    return bundle.has(r"(visual\.)?trunk\.(stem\.0|patch_embed\.proj)\.weight")
+
+
+def _is_convnext(bundle: Bundle) -> bool:
+    return bundle.has(r"stem\.0\.weight", r"stages\.0\.blocks\.0\.conv_dw\.weight", r"stages\.3\..*")
+
+
+@register("open_clip", FAMILIES, _is_clip)
+def convert_clip(bundle: Bundle, hints: Hints, source: Source) -> Converted:
+    """Image tower with its projection, and the text tower where it is whole."""
+    prefix = "visual." if source.names(r"visual\.") else ""
+    trunk = source.below(f"{prefix}trunk.")
+    _say_size(bundle, hints)
+    convolutional = "stem.0.weight" in trunk
+    converted = (
+        convert_convnext(bundle, hints, trunk) if convolutional else convert_timm(bundle, hints, trunk)
+    )
+    options = converted.backbone or {}
+    options["conventions"] = "clip"
+    projection = f"{prefix}head.proj.weight"
+    if projection in source:
+        _add_projection(converted, source.take(projection), convolutional=convolutional)
+    text = _bert(source, hints) if source.names(r"text\.") else _text(bundle, source, hints)
+    if text is not None:
+        converted.parts["text"] = text
+    if "logit_scale" in source:
+        converted.info["logit_scale"] = float(source.take("logit_scale"))
+    converted.family = _family(hints, options, text)
+    converted.info["license"] = LICENSES.get(converted.family, "")
+    return converted
+
+
+@register("convnext", ("convnext", *FAMILIES), _is_convnext, when="last")
+def convert_convnext(bundle: Bundle, hints: Hints, source: Source) -> Converted:
+    """A ConvNeXt trunk with timm's names, whose norm comes after the pooling."""
+    source.ignore(r"head\.fc\.", "classifier of ImageNet")
+    norm = source.take_prefix("head.norm.")
+    state = source.take_prefix("stem.")
+    state = {f"stem.{name}": tensor for name, tensor in state.items()}
+    state |= {f"stages.{name}": tensor for name, tensor in source.take_prefix("stages.").items()}
+    stages = [[name for name in state if name.startswith(f"stages.{i}.blocks.")] for i in range(4)]
+    size = size_of(hints) or hints.assume(
+        "input_size", (SIZE, SIZE), "a convolutional trunk does not show it"
+    )
+    options = {
+        "name": "convnext", "input_size": tuple(size), "final_norm": False,
+        "depths": tuple(1 + max(int(name.split(".")[3]) for name in names) for names in stages),
+        "widths": tuple(state[f"stages.{i}.blocks.0.conv_dw.bias"].shape[0] for i in range(4)),
+        "conv_mlp": state["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4,
+    }  # fmt: skip
+    family = str(hints.get("family") or "convnext")
+    if family in FAMILIES:
+        options["conventions"] = "clip"
+    parts = {}
+    if norm:
+        pool = {"name": "pool_norm", "width": len(norm["weight"])}
+        parts["pool_norm"] = Part(options=pool, state={f"norm.{name}": t for name, t in norm.items()})
+    return Converted(family=family, backbone=options, state=state, parts=parts)
+
+
+def _add_projection(converted: Converted, weight: Tensor, *, convolutional: bool) -> None:
+    options = {
+        "name": "clip_image", "outputs": weight.shape[0], "width": weight.shape[1],
+        "pool": "mean" if convolutional else "class",
+    }  # fmt: skip
+    state = {"proj.weight": weight}
+    if convolutional:
+        state |= converted.parts.pop("pool_norm").state
+    converted.parts["image"] = Part(options=options, state=state)
+
+
+def _text(bundle: Bundle, source: Source, hints: Hints) -> Part | None:
+    """CLIP's own text tower; none where there is none, or its token embedding was left out."""
+    if "token_embedding.weight" not in source:
+        whole = r"(transformer\.|positional_embedding$|text_projection$|ln_final\.)"
+        source.ignore(whole, "a text tower without its token embedding")
+        return None
+    state = {"token_embed.weight": source.take("token_embedding.weight")}
+    state["pos_embed"] = source.take("positional_embedding")
+    state["proj.weight"] = source.take("text_projection").T.contiguous()
+    state |= {f"norm.{name}": tensor for name, tensor in source.take_prefix("ln_final.").items()}
+    state |= _renamed(source.take_prefix("transformer."), TEXT)
+    vocabulary, width = state["token_embed.weight"].shape
+    return Part(
+        options={
+            "name": "clip_text", "width": width, "vocabulary": vocabulary, "context": len(state["pos_embed"]),
+            "heads": _text_heads(bundle, width, hints), "outputs": len(state["proj.weight"]),
+            **_depth_and_ratio(state, width),
+        },
+        state=state,
+    )  # fmt: skip
+
+
+def _bert(source: Source, hints: Hints) -> Part:
+    source.ignore(r"text\.transformer\.embeddings\.position_ids$", "counts from 0")
+    source.ignore(r"text\.transformer\.pooler\.", "not read by this model")
+    tower = source.take_prefix("text.transformer.")
+    state = {f"proj.{name}": tensor for name, tensor in source.take_prefix("text.proj.").items()}
+    for name in [name for name in tower if ".attention.self.query." in name]:
+        three = [tower.pop(name.replace(".query.", f".{kind}.")) for kind in ("query", "key", "value")]
+        number, end = name.split(".")[2], name.rpartition(".")[2]
+        state[f"blocks.{number}.attn.qkv.{end}"] = torch.cat(three)
+    state |= _renamed(tower, BERT)
+    vocabulary, width = state["token_embed.weight"].shape
+    heads = hints.number("text_heads") or max(width // 64, 1)
+    hints.assumed.append(f"text_heads {heads}: of 64 channels, as in BERT")
+    return Part(
+        options={
+            "name": "bert_text", "width": width, "vocabulary": vocabulary, "heads": heads,
+            "context": len(state["pos_embed.weight"]), "hidden": len(state["proj.0.weight"]),
+            "outputs": len(state["proj.2.weight"]), **_depth_and_ratio(state, width),
+        },
+        state=state,
+    )  # fmt: skip
+
+
+def _depth_and_ratio(state: Mapping[str, Tensor], width: int) -> dict[str, Any]:
+    depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+    return {"depth": depth, "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width}
+
+
+def _text_heads(bundle: Bundle, width: int, hints: Hints) -> int:
+    config = bundle.config.get("model_cfg", bundle.config)
+    known = hints.number("text_heads") or config.get("text_cfg", {}).get("heads")
+    if isinstance(known, int):
+        return known
+    hints.assumed.append(f"text_heads {max(width // 64, 1)}: of 64 channels, as in CLIP")
+    return max(width // 64, 1)
+
+
+def _say_size(bundle: Bundle, hints: Hints) -> None:
+    """Tell the hints what open_clip's config says of the image tower."""
+    config = bundle.config.get("model_cfg", bundle.config)
+    size = config.get("vision_cfg", {}).get("image_size")
+    if size is not None and hints.get("input_size") is None:
+        hints.set("input_size", size)
+
+
+def _family(hints: Hints, options: Mapping[str, Any], text: Part | None) -> str:
+    said = hints.get("family")
+    if said is not None:
+        return str(said)
+    if text is not None and text.options["name"] == "bert_text":
+        return "biomedclip"
+    if options.get("widths") == (128, 256, 512, 1024):
+        other = text is not None and text.options["vocabulary"] != CLIP_VOCABULARY
+        return "echoclip_r" if other else "echoclip"
+    return "clip"
+
+
+def _renamed(tensors: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> dict[str, Tensor]:
+    """Tensors under our names; those that no rule knows keep theirs, which the audit then refuses."""
+    state = {}
+    for name, tensor in tensors.items():
+        new = name
+        for pattern, ours in rules:
+            new, hit = re.subn(f"^{pattern}", ours, name)
+            if hit:
+                break
+        state[new] = tensor
+    return state
+
+
+@exports("open_clip")
+def export_clip(model: Exportable) -> dict[str, Any]:
+    """Image tower and projection as open_clip names them; a text tower is not written."""
+    official: dict[str, Any] = {}
+    if model.backbone["name"].startswith("convnext"):
+        official |= {f"visual.trunk.{name}": tensor for name, tensor in model.state.items()}
+    else:
+        plain = official_vit(model.state, (1, 1), split_biases=False)
+        official |= {f"visual.trunk.{name}": tensor for name, tensor in plain.items()}
+    image = model.parts.get("image", {})
+    for name, tensor in image.items():
+        place = "visual.head.proj.weight" if name == "proj.weight" else f"visual.trunk.head.{name}"
+        official[place] = tensor
+    return official
+
+
+@exports("convnext")
+def export_convnext(model: Exportable) -> dict[str, Any]:
+    """The trunk alone."""
+    norm = {f"head.{name}": tensor for name, tensor in model.parts.get("pool_norm", {}).items()}
+    return model.state | norm
