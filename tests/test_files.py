@@ -326,6 +326,8 @@ def writing_call(node: ast.AST) -> str | None:
     if not isinstance(node, ast.Call):
         return None
     name = ast.unparse(node.func)
+    if name == "torch.save" and ast.unparse(node.args[1]) == "buffer":
+        return None  # into memory, see hub.official
     if name in {"torch.save", "np.save", "np.savez", "numpy.save", "save_file"} or name.endswith(
         (".write_text", ".write_bytes")
     ):
