@@ -151,6 +151,51 @@ def test_packets_are_listed_once_for_any_number_of_reads(
     assert len(listed) == 2
 
 
+@pytest.mark.parametrize("name", ["one_key.mp4", "b_frames.mp4", "vp9.webm", "mpeg4.avi"])
+def test_reading_on_equals_reading_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    codec, options = CONTAINERS[name]
+    path = encoded(tmp_path / name, coloured(), codec, **options)
+    every = read_frames(path)
+
+    def recounted(self: video_module.Clip, indices: list[int], *, grey: bool) -> dict[int, np.ndarray]:
+        raise AssertionError("decoded from the start")
+
+    monkeypatch.setattr(video_module.Clip, "_decode_counting", recounted)
+    rng = np.random.default_rng(0)
+    with MediaFile(path) as file:
+        for start in range(0, 30, 7):
+            asked = list(range(start, min(start + 7, 30)))
+            assert np.array_equal(file.read(asked), every[asked])
+        for _ in range(20):
+            asked = sorted({int(i) for i in rng.integers(0, 30, 4)})
+            assert np.array_equal(file.read(asked), every[asked])
+
+
+def test_clip_with_one_key_frame_is_sought_once_when_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, options = CONTAINERS["one_key.mp4"]
+    path = encoded(tmp_path / "a.mp4", cine(), codec, **options)
+    made: list[int] = []
+    original = video_module.Run.__init__
+
+    def counted(self: video_module.Run, packets: object, key: int) -> None:
+        made.append(key)
+        original(self, packets, key)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(video_module.Run, "__init__", counted)
+    with MediaFile(path) as file:
+        for index in range(30):
+            file.read([index])
+        assert len(made) <= 4  # the decoder gives its last frames all at once
+        made.clear()
+        for start in range(0, 30, 10):
+            file.read(range(start, start + 10))
+        assert len(made) <= 2
+
+
 @pytest.fixture
 def clip_path(tmp_path: Path) -> Path:
     return write_video(tmp_path / "clip.mp4", cine(), 25.0)

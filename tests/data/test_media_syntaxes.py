@@ -347,7 +347,8 @@ def test_video_inside_dicom_is_read(tmp_path: Path, name: str, fragments: int) -
     whole = plainly(clip)
     with MediaFile(path) as file:
         assert np.abs(file.read([11, 0, 5])[..., None].astype(int) - whole[[11, 0, 5]]).max() <= 4
-        assert np.abs(file.read([7])[..., None].astype(int) - whole[[7]]).max() <= 4
+        for index in (7, 8, 11, 3):
+            assert np.abs(file.read([index])[..., None].astype(int) - whole[[index]]).max() <= 4
 
 
 @pytest.mark.parametrize(

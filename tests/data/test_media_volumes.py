@@ -90,6 +90,14 @@ def test_nifti_cine_has_times(tmp_path: Path) -> None:
     assert np.array_equal(read_frames(path, times_s=[1.1]), grey()[[2]])
 
 
+@pytest.mark.parametrize("code", [2, 16])
+def test_packed_volumes_are_read_on_and_back(tmp_path: Path, code: int) -> None:
+    values = grey() if code == 2 else grey().astype(np.float32)
+    with MediaFile(saved(tmp_path / "a.nii.gz", nifti(values, code))) as file:
+        for asked in ([0, 1], [2], [4], [1, 3], [3], [0]):
+            assert np.array_equal(file.read(asked), grey()[asked])
+
+
 def test_class_numbers_of_wide_masks_are_kept(tmp_path: Path) -> None:
     mask = grey().astype(np.int16) % 4
     assert np.array_equal(read_frames(saved(tmp_path / "a.nii", nifti(mask, 4))), mask)

@@ -8,7 +8,7 @@ that no other frame needs are passed over. A clip without colour comes as its lu
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -51,6 +51,19 @@ class Stamps(NamedTuple):
     """False where stamps are missing or repeated: then frames are counted from the start"""
 
 
+class Run:
+    """A decoder on its way through the packets from a key frame on."""
+
+    def __init__(self, packets: Iterator[Any], key: int) -> None:
+        self.packets, self.key = packets, key
+        self.at = key - 1
+        """time stamp of the last frame that came out"""
+
+    def leads_to(self, key: int, wanted: Iterable[int]) -> bool:
+        """Whether these frames, which start from this key frame, still lie ahead."""
+        return self.key == key and self.at < min(wanted)
+
+
 def opened(path: Path, file: BinaryIO) -> Clip:
     """The clip, its packets listed and nothing decoded.
 
@@ -66,6 +79,10 @@ class Clip:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self._file = path, file
         self._reformatter = VideoReformatter()
+        self._run: Run | None = None
+        self._counted: Iterator[av.VideoFrame] | None = None
+        self._next = 0
+        """number of the frame that `_counted` gives next"""
         self._open()
         try:
             self.info, self._stamps = self._look()
@@ -81,9 +98,14 @@ class Clip:
         """
         found: dict[int, np.ndarray] = {}
         if self._stamps.usable:
-            for start, wanted in self._plan(indices):
-                found |= self._decode_from(start, wanted, grey=grey)
+            self._counted = None
+            for key, wanted in self._plan(indices):
+                if self._intra:
+                    found |= self._decode_intra(wanted, grey=grey)
+                else:
+                    found |= self._decode_wanted(key, wanted, grey=grey)
         if len(found) < len(indices):  # no stamps, or an index that does not lead to its frames
+            self._run = None
             found = self._decode_counting(indices, grey=grey)
         missing = [i for i in indices if i not in found]
         if missing:
@@ -167,33 +189,52 @@ class Clip:
             wanted = {times[i]: i for i in group}
             yield key_before(wanted[min(wanted)]), wanted
 
-    def _decode_from(self, start: int, wanted: dict[int, int], *, grey: bool) -> dict[int, np.ndarray]:
-        self._container.seek(start, stream=self._stream, backward=True)
-        intra, context, last = self._intra, self._stream.codec_context, max(wanted)
-        skips = context.name in SKIPS and not intra
+    def _decode_wanted(self, key: int, wanted: dict[int, int], *, grey: bool) -> dict[int, np.ndarray]:
+        """Frames that need others: decoded from the key frame, or from where the last call ended."""
+        context, run, last = self._stream.codec_context, self._run, max(wanted)
+        if run is None or not run.leads_to(key, wanted):
+            self._container.seek(key, stream=self._stream, backward=True)
+            run = self._run = Run(self._container.demux(self._stream), key)
+        found: dict[int, np.ndarray] = {}
+        for packet in run.packets:
+            if context.name in SKIPS:
+                passed = packet.size and packet.pts is not None and packet.pts < last
+                context.skip_frame = "NONREF" if passed and packet.pts not in wanted else "DEFAULT"
+            for frame in context.decode(packet if packet.size else None):
+                run.at = run.at if frame.pts is None else max(run.at, frame.pts)
+                if frame.pts in wanted:
+                    found[wanted[frame.pts]] = self._pixels(frame, wanted[frame.pts], grey=grey)
+            if len(found) == len(wanted):
+                return found
+        self._run = None  # the stream has ended, and with it the decoder's state
+        return found
+
+    def _decode_intra(self, wanted: dict[int, int], *, grey: bool) -> dict[int, np.ndarray]:
+        """Frames that need no other: their packets alone are decoded."""
+        self._container.seek(min(wanted), stream=self._stream, backward=True)
+        context, last = self._stream.codec_context, max(wanted)
         found: dict[int, np.ndarray] = {}
         for packet in self._container.demux(self._stream):
-            ends = packet.size == 0 or (intra and packet.pts is not None and packet.pts > last)
-            if intra and not ends and packet.pts not in wanted:
+            ends = packet.size == 0 or (packet.pts is not None and packet.pts > last)
+            if not ends and packet.pts not in wanted:
                 continue
-            if skips:
-                needed = packet.pts is None or packet.pts in wanted or packet.size == 0
-                context.skip_frame = "DEFAULT" if needed else "NONREF"
             for frame in context.decode(None if ends else packet):
                 if frame.pts in wanted:
                     found[wanted[frame.pts]] = self._pixels(frame, wanted[frame.pts], grey=grey)
             if ends or len(found) == len(wanted):
                 break
-        if skips:
-            context.skip_frame = "DEFAULT"
         return found
 
     def _decode_counting(self, indices: list[int], *, grey: bool) -> dict[int, np.ndarray]:
-        self.close()
-        self._open()
+        """Frames by their number: decoded from the start, or from where the last call ended."""
+        if self._counted is None or self._next > min(indices):
+            self.close()
+            self._open()
+            self._counted, self._next = self._container.decode(self._stream), 0
         found: dict[int, np.ndarray] = {}
         wanted, last = set(indices), max(indices)
-        for index, frame in enumerate(self._container.decode(self._stream)):
+        for frame in self._counted:
+            index, self._next = self._next, self._next + 1
             if index in wanted:
                 found[index] = self._pixels(frame, index, grey=grey)
             if index >= last:

@@ -55,6 +55,9 @@ class Numbers:
         self.path, self.grid = path, grid
         self._file, self._wbits, self._start = file, wbits, start
         self._range: tuple[float, float] | None = None
+        self._source: Inflated | None = None
+        self._next = 0
+        """the frame that the stream stands at: reading on needs no new start"""
         total = grid.offset + grid.frames * grid.frame_bytes
         if wbits is not None:
             check(path, "inflated_bytes", total)
@@ -82,14 +85,14 @@ class Numbers:
                 self._file.seek(self._start + offset + index * size)
                 yield self._whole(self._file.read(size), index)
             return
-        self._file.seek(self._start)
-        source = Inflated(self._file, self._wbits)
-        source.skip(offset)
-        at = 0
         for index in indices:
-            source.skip((index - at) * size)
-            yield self._whole(source.take(size), index)
-            at = index + 1
+            if self._source is None or index < self._next:
+                self._file.seek(self._start)
+                self._source, self._next = Inflated(self._file, self._wbits), 0
+                self._source.skip(offset)
+            self._source.skip((index - self._next) * size)
+            self._next = index + 1
+            yield self._whole(self._source.take(size), index)
 
     def _whole(self, data: bytes, index: int) -> bytes:
         if len(data) < self.grid.frame_bytes:
