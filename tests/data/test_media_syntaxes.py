@@ -35,6 +35,7 @@ from pydicom.uid import (
 from test_media_formats import cine as columns
 from test_media_formats import encoded, plainly
 
+from insonate.data.limits import limited
 from insonate.data.media import MediaFile, dicom_pixels, probe, read_frames, write_dicom
 from insonate.errors import MediaError
 
@@ -230,6 +231,19 @@ def test_compressed_frame_of_another_size_is_refused_before_decoding(tmp_path: P
     ):
         read_frames(path)
     assert len(read_frames(path, [0, 1])) == 2
+
+
+def test_compressed_frame_is_read_whole_only_within_the_limit(tmp_path: Path) -> None:
+    coded = [jpeg(frame) for frame in smooth()]
+    data = encapsulate(coded, fragments_per_frame=2)
+    path = encapsulated(
+        tmp_path / "a.dcm", data, JPEGBaseline8Bit, smooth(), PhotometricInterpretation="YBR_FULL_422"
+    )
+    bound = min(len(c) for c in coded) - 10
+    with limited(still_bytes=bound), pytest.raises(MediaError, match=f"above the limit still_bytes={bound}"):
+        read_frames(path, [0])
+    with limited(still_bytes=100), pytest.raises(MediaError, match="above the limit still_bytes=100"):
+        probe(path)
 
 
 def test_damaged_jpeg_frame_is_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Limits:
     file_bytes: int = 8 * 2**30
     """of any media file"""
     still_bytes: int = 2**30
-    """of a still, which is read whole"""
+    """of a still or of one compressed frame, which are read whole"""
     side_px: int = 32_768
     frame_px: int = 2**26
     frames: int = 20_000

@@ -100,7 +100,8 @@ class Instance:
             self.info = _info(path, header, layout)
             if film:
                 self._open_clip(file, pixels)
-            elif syntax.encapsulated:
+                return
+            if syntax.encapsulated:
                 check_decoder(path, syntax.uid)
             self._frames = Frames(path, file, syntax.uid, header, layout, pixels)
 

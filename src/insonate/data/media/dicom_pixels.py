@@ -69,6 +69,8 @@ class Frames:
     ) -> None:
         self.path, self._file, self._syntax, self._header = path, file, syntax, header
         self.layout = layout
+        for span in pixels.fragments:
+            check(path, "still_bytes", span.length)
         self._coded = (
             frames_of_fragments(pixels, layout.frames, self._starts_frame) if syntax in SIZED else []
         )
@@ -101,6 +103,7 @@ class Frames:
         Raises:
             MediaError: it claims another size than the header, or more scans than the limit.
         """
+        check(self.path, "still_bytes", sum(span.length for span in self._coded[index]))
         parts = []
         for span in self._coded[index]:
             self._file.seek(span.start)
