@@ -45,9 +45,15 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make manifests: the tables that training reads.", **PLAIN)
 recipes_app = typer.Typer(help="Look at the shipped recipes.", **PLAIN)
+models_app = typer.Typer(help="Look at models, ours and official ones.", **PLAIN | {"no_args_is_help": False})
 app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
 app.add_typer(recipes_app, name="recipes")
 
+Given = Annotated[
+    list[str] | None,
+    typer.Argument(help="what is known of an official file: heads=12 input_size=224,224 family=tinyusfm"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 
@@ -342,9 +348,11 @@ def predict(
     raise typer.Exit(2 if failed else 0)
 
 
-@app.command(epilog="Example: insonate models --json")
-def models(as_json: AsJson = False) -> None:
-    """Name backbones, objectives and tasks, with their options."""
+@models_app.callback(invoke_without_command=True, epilog="Example: insonate models --json")
+def models(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Name backbones, objectives and tasks, with their options; `show` tells what a file is."""
+    if ctx.invoked_subcommand is not None:
+        return
     from insonate.recipes import catalogue
 
     entries = catalogue.read()
@@ -358,6 +366,70 @@ def models(as_json: AsJson = False) -> None:
             say(f"  {name:<16} {entry['doc']}")
             if options:
                 say(f"  {'':<16} options: {', '.join(options)}")
+
+
+@models_app.command("show", epilog="Example: insonate models show USFM_latest.pth")
+def models_show(
+    source: Annotated[Path, typer.Argument(help="official weights file, or a folder with one")],
+    given: Given = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what an official weights file is, and what becomes of its tensors; nothing is written."""
+    from insonate.models.official import inspect_official
+
+    converted, report = inspect_official(source, facts(given))
+    if as_json:
+        shown: dict[str, Any] = {"family": report.family, "layout": report.layout}
+        shown["backbone"] = converted.backbone
+        shown |= {
+            "task": converted.task,
+            "parts": {name: part.options for name, part in converted.parts.items()},
+        }
+        shown |= {"matched": len(report.matched), "converted": len(report.converted)}
+        shown |= {"ignored": report.ignored, "assumed": report.assumed, "info": converted.info}
+        say(json.dumps(shown, default=str))
+        return
+    say(report)
+    for kind, options in (("backbone", converted.backbone), ("task", converted.task)):
+        if options is not None:
+            say(f"{kind}: " + ", ".join(f"{name}={value}" for name, value in options.items()))
+    for name, part in converted.parts.items():
+        say(f"part {name}: " + ", ".join(f"{key}={value}" for key, value in part.options.items()))
+
+
+@app.command(epilog="Example: insonate convert USFM_latest.pth -o usfm")
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="official weights file or folder, or a model folder or hub id")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="model folder to write; with --layout a file")],
+    given: Given = None,
+    layout: Annotated[
+        str | None, typer.Option(help="write the authors' layout of this name, `same` for that it came in")
+    ] = None,
+) -> None:
+    """Turn an official checkpoint into a model folder, or a model back into the authors' layout."""
+    from insonate.hub import load, write_official
+
+    model = load(source, **facts(given))
+    if model.report is not None:
+        warn(model.report)
+    if layout is None:
+        say(model.save_pretrained(out))
+        return
+    say(f"{out}: layout {write_official(model, out, None if layout == 'same' else layout)}")
+
+
+def facts(given: list[str] | None) -> dict[str, Any]:
+    """What the user says of an official checkpoint: numbers, lists with commas, text."""
+    said: dict[str, Any] = {}
+    for word in given or []:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise InsonateError(word, "is no key=value", "For example heads=12")
+        parts = [int(part) if part.lstrip("-").isdigit() else part for part in text.split(",")]
+        said[name] = parts[0] if len(parts) == 1 else parts
+    return said
 
 
 def run_of(model: str) -> Path | None:

@@ -1,0 +1,87 @@
+"""Official checkpoints as models: loaded, shown, converted, written back; what does not fit is one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import insonate
+from insonate.cli import app
+from insonate.errors import InsonateError, ModelError, WeightsError
+
+
+def run(*words) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def encoder(parity):
+    return parity / "vjepa_encoder_rope.pt"
+
+
+def test_show_says_what_a_file_is_and_writes_nothing(encoder, tmp_path) -> None:
+    told = run("models", "show", encoder)
+    assert "vjepa, layout jepa_encoder" in told
+    assert "40 matched, 0 converted, 0 missing, 0 unexpected, 0 ignored" in told
+    facts = json.loads(run("models", "show", encoder, "--json"))
+    assert (facts["backbone"]["heads"], facts["backbone"]["position"]) == (3, "rope")
+
+
+def test_convert_writes_a_model_folder_and_the_authors_layout_again(encoder, tmp_path) -> None:
+    run("convert", encoder, "-o", tmp_path / "m")
+    run("convert", tmp_path / "m", "-o", tmp_path / "back.safetensors", "--layout", "same")
+    first, again = insonate.load(encoder), insonate.load(tmp_path / "back.safetensors", heads=3, frames=8)
+    clip = torch.randn(1, 8, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(first.backbone(clip).patch, again.backbone(clip).patch)
+    checkpoint = torch.load(encoder, weights_only=True)["state_dict"]  # noqa: TID251
+    assert insonate.weights.read(tmp_path / "back.safetensors").keys() == checkpoint.keys()
+    with pytest.raises(ModelError, match="safetensors has not"):
+        run("convert", tmp_path / "m", "-o", tmp_path / "x.safetensors", "--layout", "jepa")
+    with pytest.raises(ModelError, match="no layout 'jepaa'"):
+        run("convert", tmp_path / "m", "-o", tmp_path / "x.pth", "--layout", "jepaa")
+
+
+def test_training_checkpoint_goes_back_with_its_predictor(parity, tmp_path) -> None:
+    path = parity / "vjepa_checkpoint_layout.pt"
+    given = {"heads": 3, "input_size": 64, "frames": 8}
+    model = insonate.load(path, **given)
+    run("convert", model.save_pretrained(tmp_path / "m"), "-o", tmp_path / "latest.pt", "--layout", "same")
+    ours = torch.load(tmp_path / "latest.pt", weights_only=True)  # noqa: TID251
+    theirs = torch.load(path, weights_only=True)  # noqa: TID251
+    for part in ("target_encoder", "predictor"):
+        assert ours[part].keys() == theirs[part].keys()
+        assert all(torch.equal(ours[part][name], theirs[part][name]) for name in theirs[part])
+
+
+def test_a_probe_alone_is_no_model(parity) -> None:
+    with pytest.raises(ModelError, match="holds a probe without an encoder"):
+        insonate.load(parity / "vjepa_attentive_classifier_d1.pt")
+
+
+def test_what_cannot_be_an_official_checkpoint_is_told_in_a_line(encoder, tmp_path) -> None:
+    (tmp_path / "cut.pt").write_bytes(encoder.read_bytes()[:5000])
+    (tmp_path / "code.pkl").write_bytes(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
+    (tmp_path / "two").mkdir()
+    for name in ("a.pt", "b.pt"):
+        torch.save({"x": torch.zeros(1)}, tmp_path / "two" / name)
+    for source, given, words in [
+        ("cut.pt", {}, "cut.pt"),
+        ("code.pkl", {}, "neither safetensors nor an archive"),
+        ("other.pt", {}, r"is of no layout that is known .it has fc\.weight"),
+        ("two", {}, "a folder with one weights file is needed, found a.pt, b.pt"),
+        ("other.pt", {"family": "usfm"}, "is not of the family usfm"),
+    ]:
+        with pytest.raises(WeightsError, match=words) as caught:
+            insonate.load(tmp_path / source, **given)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="is no official checkpoint: heads"):
+        insonate.load(tmp_path / "nowhere", heads=3)
+    with pytest.raises(InsonateError, match="is no key=value"):
+        run("models", "show", encoder, "heads")
