@@ -153,17 +153,26 @@ def test_uncompressed_ybr_becomes_rgb(tmp_path: Path) -> None:
     assert np.abs(read_frames(path, [3]).astype(int) - smooth()[[3]]).max() <= 8
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_palettes_become_rgb(tmp_path: Path, bits: int) -> None:
+@pytest.mark.parametrize(("bits", "factor", "more"), [(8, 1, 0), (16, 256, 17), (16, 1, 0)])
+def test_palettes_become_rgb(tmp_path: Path, bits: int, factor: int, more: int) -> None:
     red = np.arange(256)
     luts = [red, red // 2, 255 - red]
     changes: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for name, lut in zip(("Red", "Green", "Blue"), luts, strict=True):
-        entries = lut.astype(np.uint8) if bits == 8 else (lut * 256 + 17).astype("<u2")
+        entries = (lut * factor + more).astype(np.uint8 if bits == 8 else "<u2")
         changes[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
         changes[f"{name}PaletteColorLookupTableData"] = entries.tobytes()
     path = written(tmp_path / "a.dcm", grey(), **changes)
-    assert np.array_equal(read_frames(path, [1, 4]), np.stack(luts, -1).astype(np.uint8)[grey()[[1, 4]]])
+    wanted = np.stack(luts, -1).astype(np.uint8)[grey()[[1, 4]]]
+    assert np.array_equal(read_frames(path, [1, 4]), wanted)
+    fresh = Dataset()
+    fresh.update(dcmread(path))
+    for name in ("Red", "Green", "Blue"):
+        table = fresh[f"{name}PaletteColorLookupTableData"]
+        table.value = np.frombuffer(table.value, np.uint8 if bits == 8 else "<u2").astype(">u2").tobytes()
+        fresh[f"{name}PaletteColorLookupTableDescriptor"].value = [256, 0, 16]
+    dcmwrite(tmp_path / "big", fresh, implicit_vr=False, little_endian=False)
+    assert np.array_equal(read_frames(tmp_path / "big", [1, 4]), wanted)
 
 
 def test_jpeg_frames_are_those_of_the_jpeg_library(tmp_path: Path) -> None:

@@ -24,13 +24,12 @@ from pydicom.uid import MPEGTransferSyntaxes
 from insonate.data.limits import check_geometry, limits
 from insonate.data.media import calibration
 from insonate.data.media.dicom_bytes import COPY_AGAIN, Joined, Pixels, Syntax, find_pixels, plain
-from insonate.data.media.dicom_pixels import Frames, Layout, check_decoder
+from insonate.data.media.dicom_pixels import COLOURS, Frames, Layout, check_decoder
 from insonate.data.media.info import MediaInfo, Track, clean, mean_rate
 from insonate.data.media.timing import finite, frame_times
 from insonate.data.media.video import Clip
 from insonate.errors import MediaError
 
-COLOURS = ("Red", "Green", "Blue")
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """float, double float and integer pixel data"""
 TAGS: list[BaseTag | int] = [
@@ -177,7 +176,7 @@ def _quiet() -> Iterator[None]:
 def _header(file: BinaryIO, syntax: Syntax) -> Dataset:
     """The elements of `TAGS`; leaves `file` at the pixel data element."""
     file.seek(syntax.start)
-    return read_dataset(
+    header = read_dataset(
         file,
         syntax.implicit,
         syntax.order == "<",
@@ -185,6 +184,18 @@ def _header(file: BinaryIO, syntax: Syntax) -> Dataset:
         defer_size=limits().element_bytes,
         specific_tags=TAGS,
     )
+    if syntax.order == ">":
+        _swap_palettes(header)
+    return header
+
+
+def _swap_palettes(header: Dataset) -> None:
+    """Pydicom reads the tables of palettes in this machine's order: give it what it takes them for."""
+    for colour in COLOURS:
+        table = header.get(f"{colour}PaletteColorLookupTableData")
+        if isinstance(table, bytes):
+            words = np.frombuffer(table[: len(table) // 2 * 2], ">u2")
+            header[f"{colour}PaletteColorLookupTableData"].value = words.astype("<u2").tobytes()
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:

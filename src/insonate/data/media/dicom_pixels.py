@@ -38,6 +38,7 @@ LOSSY_JPEG = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 SIZED = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes, *JPEG_XL})
 """whose frames tell their size"""
 FRAME_STARTS = (b"\xff\xd8", b"\xff\x4f", b"\xff\x0a", b"\0\0\0\x0c")
+COLOURS = ("Red", "Green", "Blue")
 LUT_HIGH = 8
 """a palette of sixteen bits is shown by its upper eight"""
 
@@ -227,7 +228,7 @@ def eight_bits(frame: np.ndarray, header: Dataset, layout: Layout) -> np.ndarray
     """H W or H W 3, uint8: palettes applied, wide grey scaled from its stored range, MONOCHROME1 inverted."""
     if layout.photometric == "PALETTE COLOR":
         coloured = apply_color_lut(frame, header)  # H W 3
-        return coloured if coloured.dtype == np.uint8 else (coloured >> LUT_HIGH).astype(np.uint8)
+        return (coloured >> _lut_shift(header)).astype(np.uint8)
     if layout.samples == 3:
         return frame
     lowest = -(2 ** (layout.bits_stored - 1)) if layout.signed else 0
@@ -236,6 +237,16 @@ def eight_bits(frame: np.ndarray, header: Dataset, layout: Layout) -> np.ndarray
         scaled = (frame.astype(np.float64) - lowest) * (255 / (highest - lowest))
         frame = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return 255 - frame if layout.photometric == "MONOCHROME1" else frame
+
+
+def _lut_shift(header: Dataset) -> int:
+    """How far a palette's entries are shifted down: some writers put eight-bit values in sixteen bits."""
+    tables = [header.get(f"{colour}PaletteColorLookupTableData") for colour in COLOURS]
+    entries = header.RedPaletteColorLookupTableDescriptor[2]
+    if entries <= LUT_HIGH:
+        return 0
+    small = all(table is not None and not any(table[1::2]) for table in tables)  # their upper bytes
+    return 0 if small else LUT_HIGH
 
 
 def _plain(coded: Jpeg, layout: Layout) -> bool:
