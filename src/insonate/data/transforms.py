@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +35,12 @@ class InputFormat:
     channels: int = 3
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    resize: Literal["stretch", "crop"] = "stretch"
+    """the whole original stretched to the input; or scaled by its short side, and the middle taken"""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """of resizing, antialiased"""
+    margin: float = 1.0
+    """of crop: short side after scaling in sides of the input; 1.25 leaves a tenth out at each border"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +54,8 @@ class Geometry:
     mirrored: bool = False
     turned: bool = False
     """rotated, zoomed or shifted: needs `grid_sample`"""
+    scaled: tuple[int, int] | None = None
+    """height, width that the original is scaled to; `box` is then of the scaled picture"""
 
     def matrix(self) -> Matrix:
         """As nested tuples, for `Meta`."""
@@ -82,8 +91,10 @@ def generator(seed: int) -> np.random.Generator:
 
 
 def plain(hw: tuple[int, ...], fmt: InputFormat) -> Geometry:
-    """The whole original, stretched to the input."""
+    """The whole original stretched to the input, or its middle, as the input's convention is."""
     height, width = hw[0], hw[1]
+    if fmt.resize == "crop":
+        return _middle(height, width, fmt)
     return Geometry(input_from_original=_resize_box(0, 0, height, width, fmt), box=(0, 0, height, width))
 
 
@@ -117,7 +128,13 @@ def resample(image: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Tensor:
     source = _channels(image, fmt)  # 1 or C, H0 W0
     if geometry.turned:
         return _warp(source, geometry, fmt)
-    out = tvf.resized_crop(source, *geometry.box, size=[fmt.height, fmt.width], antialias=True)
+    mode = InterpolationMode(fmt.interpolation)
+    if geometry.scaled is not None:
+        scaled = tvf.resize(source, list(geometry.scaled), interpolation=mode, antialias=True)
+        return tvf.crop(scaled, *geometry.box)
+    out = tvf.resized_crop(
+        source, *geometry.box, size=[fmt.height, fmt.width], interpolation=mode, antialias=True
+    )
     return tvf.horizontal_flip(out) if geometry.mirrored else out
 
 
@@ -128,9 +145,11 @@ def resample_mask(mask: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Ten
         matrix = geometry.input_from_original
         out = _sample(source.float(), matrix, fmt, mode="nearest")
         return out[0].round().long()  # H W
-    out = tvf.resized_crop(
-        source, *geometry.box, size=[fmt.height, fmt.width], interpolation=InterpolationMode.NEAREST_EXACT
-    )
+    nearest = InterpolationMode.NEAREST_EXACT
+    if geometry.scaled is not None:
+        scaled = tvf.resize(source, list(geometry.scaled), interpolation=nearest)
+        return tvf.crop(scaled, *geometry.box)[0].long()  # H W
+    out = tvf.resized_crop(source, *geometry.box, size=[fmt.height, fmt.width], interpolation=nearest)
     return (tvf.horizontal_flip(out) if geometry.mirrored else out)[0].long()  # H W
 
 
@@ -204,6 +223,18 @@ def _resize_box(top: int, left: int, height: int, width: int, fmt: InputFormat) 
     sx, sy = fmt.width / width, fmt.height / height
     return np.array(
         [[sx, 0, (0.5 - left) * sx - 0.5], [0, sy, (0.5 - top) * sy - 0.5], [0, 0, 1]], dtype=np.float64
+    )
+
+
+def _middle(height: int, width: int, fmt: InputFormat) -> Geometry:
+    """Scaled by the side that must shrink least, with the margin; sizes are rounded as torchvision does."""
+    factor = max(int(fmt.height * fmt.margin) / height, int(fmt.width * fmt.margin) / width)
+    rows, columns = max(int(height * factor + 1e-6), fmt.height), max(int(width * factor + 1e-6), fmt.width)
+    top, left = round((rows - fmt.height) / 2), round((columns - fmt.width) / 2)
+    sx, sy = columns / width, rows / height
+    matrix = np.array([[sx, 0, 0.5 * sx - 0.5 - left], [0, sy, 0.5 * sy - 0.5 - top], [0, 0, 1]])
+    return Geometry(
+        input_from_original=matrix, box=(top, left, fmt.height, fmt.width), scaled=(rows, columns)
     )
 
 

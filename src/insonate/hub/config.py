@@ -29,6 +29,13 @@ class InputConfig(Options):
     channels: int = Field(ge=1, le=64)
     mean: tuple[float, ...]
     std: tuple[PositiveFloat, ...]
+    resize: Literal["stretch", "crop"] = "stretch"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    margin: float = Field(default=1.0, ge=1.0, le=8.0)
+    frames: int = Field(default=1, ge=1, le=1024)
+    """frames of a clip"""
+    stride: int = Field(default=1, ge=1, le=64)
+    """a clip takes every so many-th frame of a video"""
 
     @model_validator(mode="after")
     def _a_number_a_channel(self) -> InputConfig:
@@ -38,9 +45,7 @@ class InputConfig(Options):
 
     def format(self) -> InputFormat:
         """The same, as the data package takes it."""
-        return InputFormat(
-            height=self.height, width=self.width, channels=self.channels, mean=self.mean, std=self.std
-        )
+        return InputFormat(**self.model_dump(exclude={"frames", "stride"}))
 
     def preprocessor(self) -> dict[str, Any]:
         """Content of `preprocessor_config.json`, in the hub's words, for other programs."""
@@ -48,14 +53,22 @@ class InputConfig(Options):
             "image_processor_type": "insonate",
             "do_resize": True,
             "size": {"height": self.height, "width": self.width},
-            "resize_rule": "stretch to size, bilinear, antialiased",
+            "resize_rule": self.resize_rule(),
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
             "num_channels": self.channels,
+            "num_frames": self.frames,
+            "frame_stride": self.stride,
         }
+
+    def resize_rule(self) -> str:
+        """In words."""
+        if self.resize == "stretch":
+            return f"stretch to size, {self.interpolation}, antialiased"
+        return f"scale the short side to {self.margin:g} of the input, take the middle, {self.interpolation}"
 
 
 class ModelConfig(Options):

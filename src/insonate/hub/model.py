@@ -79,7 +79,8 @@ class Model:
         spec = backbone.spec
         self.input = InputConfig(
             height=spec.input_size[0], width=spec.input_size[1], channels=spec.channels,
-            mean=spec.mean, std=spec.std,
+            mean=spec.mean, std=spec.std, resize=spec.resize, interpolation=spec.interpolation,
+            margin=spec.margin, frames=spec.frames, stride=spec.stride,
         )  # fmt: skip
         self.format = self.input.format()
 

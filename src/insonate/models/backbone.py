@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -28,6 +28,13 @@ class BackboneSpec:
     channels: int = 3
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    resize: Literal["stretch", "crop"] = "stretch"
+    """the whole picture stretched to the input; or scaled by its short side, and the middle taken"""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    margin: float = 1.0
+    """of crop: short side after scaling in sides of the input"""
+    stride: int = 1
+    """a clip takes every so many-th frame of a video"""
 
 
 class Tokens(NamedTuple):

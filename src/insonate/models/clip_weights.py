@@ -68,6 +68,8 @@ def convert_clip(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     if "logit_scale" in source:
         converted.info["logit_scale"] = float(source.take("logit_scale"))
     converted.family = _family(hints, options, text)
+    if converted.family.startswith("echoclip"):
+        options["conventions"] = "echoclip"
     converted.info["license"] = LICENSES.get(converted.family, "")
     return converted
 

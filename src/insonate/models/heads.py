@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insonate.models.backbone import Backbone, Tokens, token_map
+from insonate.models.sononet import SonoNetHead
 from insonate.models.transformer import LAYER_NORM_EPS
 
 FINAL_STD, FIRST_TAU = 0.036, 1.0
@@ -133,6 +134,7 @@ POOLED_HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "attentive": AttentiveHead,
     "norm_linear": NormLinearHead,
     "class_token": ClassTokenHead,
+    "sononet": SonoNetHead,
 }
 """heads that give one vector an item, by their name in recipes"""
 

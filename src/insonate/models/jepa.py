@@ -161,10 +161,12 @@ def convert_encoder(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     frames = int(hints.number("frames") or hints.assume("frames", 16, "as published")) if video else 1
     options["frames"] = frames
     _positions(state, options, hints)
-    family = "vjepa" if video or options["position"] in {"rope", "sincos_rows_first"} else "ijepa"
+    if video:
+        options["conventions"] = "echojepa" if hints.get("family") == "echojepa" else "vjepa"
+    video_like = video or options["position"] in {"rope", "sincos_rows_first"}
+    family = str(hints.get("family") or ("vjepa" if video_like else "ijepa"))
     return Converted(
         family=family, backbone=options, state=state,
-        info={"license": "see docs/models", "family": family},
     )  # fmt: skip
 
 

@@ -144,7 +144,10 @@ def input_format(backbone: Backbone) -> InputFormat:
     """What the dataset must make of a picture for this backbone."""
     spec = backbone.spec
     height, width = spec.input_size
-    return InputFormat(height=height, width=width, channels=spec.channels, mean=spec.mean, std=spec.std)
+    return InputFormat(
+        height=height, width=width, channels=spec.channels, mean=spec.mean, std=spec.std,
+        resize=spec.resize, interpolation=spec.interpolation, margin=spec.margin,
+    )  # fmt: skip
 
 
 def some_patients(manifest: Manifest, *, fraction: float, seed: int) -> Manifest:

@@ -1,8 +1,9 @@
 """Read a file of weights that may be damaged or hostile.
 
-Two formats: safetensors, and the zip archive of `torch.save`. Of an archive, names and sizes of its records,
-then the opcodes and globals of its pickle, then every tensor's claim on its storage are checked before torch
-sees it; torch then reads it with `weights_only`. Nothing in a file is ever executed.
+Three formats: safetensors, the zip archive of `torch.save`, and the pickles in a row that it wrote before.
+Of an archive, names and sizes of its records, then the opcodes and globals of its pickle, then every tensor's
+claim on its storage are checked before torch sees it; torch then reads it with `weights_only`. Nothing in a
+file is ever executed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from insonate.errors import WeightsError
 
 MAX_PICKLE_BYTES = 64 << 20
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 MAX_HEADER_BYTES = 100 << 20
 MAX_RECORDS = 200_000
 DAMAGED = "Copy or download it again"
@@ -79,6 +81,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(path, "is a Git LFS pointer, not the weights", "Fetch them with `git lfs pull`")
     if start.startswith(b"PK\x03\x04"):
         return _read_archive(path)
+    if start.startswith(LEGACY_START):
+        return _read_legacy(path)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return _read_safetensors(path, start)
     raise WeightsError(path, "is neither safetensors nor an archive of torch.save", RESAVE)
@@ -110,10 +114,54 @@ def _read_archive(path: Path) -> dict[str, Any]:
     prefix = f"{roots[0]}data/"
     records = {name.removeprefix(prefix): size for name, size in sizes.items() if name.startswith(prefix)}
     _Rehearsal(program, records, path).load()
+    return _load(path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Let torch read a checked file.
+
+    Raises:
+        WeightsError: it holds something else than names with tensors.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 - the one place
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise WeightsError(path, f"holds a {type(content).__name__}, not names with tensors", RESAVE)
     return content
+
+
+def _read_legacy(path: Path) -> dict[str, Any]:
+    """Five pickles (a number, a version, the machine, the content, the storages' keys), then the storages.
+
+    Raises:
+        WeightsError: a pickle asks for more than tensors need, or a storage is not what it claims to be.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        programs = [_next_pickle(file, path) for _ in range(5)]
+        rehearsal = _LegacyRehearsal(programs[3], {}, path)
+        rehearsal.load()
+        keys = _Rehearsal(programs[4], {}, path).load()
+        if not isinstance(keys, list) or set(keys) != rehearsal.storages.keys() or len(set(keys)) < len(keys):
+            raise WeightsError(path, "its storages are not those that its tensors name", DAMAGED)
+        for key in keys:
+            itemsize, numel = rehearsal.storages[key]
+            if int.from_bytes(file.read(8), "little") != numel or file.tell() + numel * itemsize > size:
+                raise WeightsError(path, f"its storage {key!r} is not of {numel} numbers", DAMAGED)
+            file.seek(numel * itemsize, 1)
+    return _load(path)
+
+
+def _next_pickle(file: BinaryIO, path: Path) -> bytes:
+    """The pickle that begins here, looked through; the file is left behind it.
+
+    Raises:
+        WeightsError: it is too large, or uses more of the language than tensors need.
+    """
+    start = file.tell()
+    program = file.read(MAX_PICKLE_BYTES)
+    end = _check_opcodes(program, path)
+    file.seek(start + end)
+    return program[:end]
 
 
 def _record_sizes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
@@ -139,19 +187,25 @@ def _record_sizes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
     return sizes
 
 
-def _check_opcodes(program: bytes, path: Path) -> None:
+def _check_opcodes(program: bytes, path: Path) -> int:
     """Look through a pickle without running it.
+
+    Returns:
+        Where it ends.
 
     Raises:
         WeightsError: it uses more of the language than tensors need, or names another function.
     """
-    for opcode, argument, _ in pickletools.genops(program):
+    end = 0
+    for opcode, argument, place in pickletools.genops(program):
+        end = 1 + (place or 0)
         if opcode.name not in OPCODES:
             raise WeightsError(path, f"its pickle uses the opcode {opcode.name}", RESAVE)
         if opcode.name == "GLOBAL" and str(argument) not in STAND_INS:
             raise WeightsError(
                 path, f"wants to call {str(argument).replace(' ', '.')}, which is not allowed", RESAVE
             )
+    return end
 
 
 class _StandIn:
@@ -198,6 +252,7 @@ def _stand_in_parameter(data: object, *_: object) -> object:
 
 STAND_INS: dict[str, object] = {
     "collections OrderedDict": _Dict,
+    "torch._utils _rebuild_tensor": _stand_in_tensor,
     "torch._utils _rebuild_tensor_v2": _stand_in_tensor,
     "torch._utils _rebuild_parameter": _stand_in_parameter,
     "torch Size": tuple,
@@ -233,6 +288,26 @@ class _Rehearsal(pickle._Unpickler):  # pure Python: its memo is a dict
                 f"its record {key!r} has {self._records[key]} bytes, not {numel} × {kind.itemsize}",
                 DAMAGED,
             )
+        return _Storage(numel)
+
+
+class _LegacyRehearsal(_Rehearsal):
+    """The same for a file of pickles, whose storages come after: what they are said to be is kept."""
+
+    def __init__(self, program: bytes, records: Mapping[str, int], path: Path) -> None:
+        super().__init__(program, records, path)
+        self.storages: dict[str, tuple[int, int]] = {}
+        """key → bytes of a number, count of numbers"""
+
+    def persistent_load(self, pid: object) -> _Storage:
+        if not (isinstance(pid, tuple) and len(pid) == 6 and isinstance(pid[1], _StorageType)):
+            raise ValueError("a storage is described wrongly")
+        _, kind, key, _, numel, view = pid
+        size = self._path.stat().st_size
+        if type(key) is not str or type(numel) is not int or not 0 <= numel * kind.itemsize <= size or view:
+            raise WeightsError(self._path, f"its storage {key!r} is described wrongly", DAMAGED)
+        if self.storages.setdefault(key, (kind.itemsize, numel)) != (kind.itemsize, numel):
+            raise WeightsError(self._path, f"its storage {key!r} is described twice", DAMAGED)
         return _Storage(numel)
 
 
