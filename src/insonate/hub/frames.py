@@ -5,6 +5,7 @@ Shapes: T frames, H W pixels, C channels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,29 @@ def _stack(media: np.ndarray | Image.Image) -> np.ndarray:
     return media[..., 0] if media.ndim == 4 and media.shape[-1] == 1 else media
 
 
+Frame = tuple[np.ndarray, dict[str, Any]]
+
+
+def clips_of(frames: Iterator[Frame], length: int, stride: int) -> Iterator[list[Frame]]:
+    """Clips of `length` frames, every `stride`-th of a medium, one after the other.
+
+    The end of a clip that the medium is too short for is its last frame, as in the originals; a last clip with
+    less than half of its frames is left out, unless it is the only one.
+    """
+    kept = (frame for number, frame in enumerate(frames) if number % stride == 0) if length > 1 else frames
+    first = True
+    while clip := list(itertools.islice(kept, length)):
+        if first or 2 * len(clip) >= length:
+            yield clip + [clip[-1]] * (length - len(clip))
+        first = False
+
+
 def _of_file(path: Path) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     with MediaFile(path) as media:
         header = media.info
         facts = {
             "item_id": str(path), "patient_id": header.patient_id, "study_id": header.study_id,
-            "vendor": header.vendor,
+            "vendor": header.vendor, "regions": header.regions,
         }  # fmt: skip
         for start in range(0, header.frames, CHUNK):
             numbers = range(start, min(start + CHUNK, header.frames))
