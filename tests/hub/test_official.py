@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import insonate
 from insonate.cli import app
+from insonate.data import prepare
 from insonate.errors import InsonateError, ModelError, WeightsError
 
 
@@ -85,3 +88,49 @@ def test_what_cannot_be_an_official_checkpoint_is_told_in_a_line(encoder, tmp_pa
         insonate.load(tmp_path / "nowhere", heads=3)
     with pytest.raises(InsonateError, match="is no key=value"):
         run("models", "show", encoder, "heads")
+
+
+def test_a_video_model_takes_clips_and_shows_a_still_in_all_frames(encoder) -> None:
+    model = insonate.load(encoder, family="echojepa")
+    assert (model.input.frames, model.input.stride, model.input.resize) == (8, 2, "crop")
+    loop = np.random.default_rng(0).integers(0, 255, (38, 70, 90, 1), dtype=np.uint8)
+    rows = model.embed(loop)
+    assert rows.shape == (2, 48)  # 19 frames: two clips of eight, and three left over
+    prepared = torch.stack([model.preprocess(frame)[0] for frame in loop[16:32:2]])[None]
+    with torch.no_grad():
+        np.testing.assert_allclose(rows[1], model.backbone(prepared).patch.mean(1)[0], rtol=1e-4, atol=1e-5)
+        still = model.preprocess(loop[0])[0][None]
+        repeated = model.backbone(still[:, None].expand(-1, 8, -1, -1, -1)).patch
+        assert torch.equal(model.backbone(still).patch, repeated)
+    short = model.embed(loop[:3])
+    assert short.shape == (1, 48)
+
+
+def test_preprocessing_is_that_of_each_family(parity) -> None:
+    known = torch.load(parity / "clip_preprocess.pt", weights_only=True)  # noqa: TID251
+    model = insonate.load(parity / "clip_tiny_vit.pt", family="biomedclip", heads=3)
+    fmt = replace(model.format, height=224, width=224)
+    ours, matrix = prepare(known["rgb_300x400"].numpy(), fmt)
+    level = 1 / 255 / min(fmt.std)
+    assert (ours - known["open_clip_val"]).abs().max() <= 1.01 * level
+    assert (ours - known["open_clip_val"]).abs().mean() < 0.01 * level
+    x, y, _ = np.asarray(matrix) @ [199.5, 149.5, 1]  # the middle stays the middle
+    assert (x, y) == (pytest.approx(111.5, abs=0.5), pytest.approx(111.5))
+    config = model.config().input
+    assert (config.resize, config.interpolation) == ("crop", "bicubic")
+
+
+def test_masks_and_points_follow_a_crop() -> None:
+    from insonate.data.transforms import InputFormat, plain, resample, resample_mask
+
+    fmt = InputFormat(height=64, width=64, channels=1, mean=(0.0,), std=(1.0,), resize="crop", margin=1.25)
+    picture = np.zeros((120, 200), np.uint8)
+    picture[50:70, 90:130] = 255
+    geometry = plain(picture.shape, fmt)
+    image, mask = resample(picture, geometry, fmt), resample_mask(picture // 255, geometry, fmt)
+    assert image.shape == (1, 64, 64)
+    assert ((image[0] > 127) == (mask > 0)).float().mean() > 0.98
+    rows, columns = torch.nonzero(mask, as_tuple=True)
+    centre = geometry.points(np.array([[109.5, 59.5]]))[0]
+    assert abs(columns.float().mean() - centre[0]) < 0.5
+    assert abs(rows.float().mean() - centre[1]) < 0.5

@@ -79,8 +79,8 @@ Frame = tuple[np.ndarray, dict[str, Any]]
 def clips_of(frames: Iterator[Frame], length: int, stride: int) -> Iterator[list[Frame]]:
     """Clips of `length` frames, every `stride`-th of a medium, one after the other.
 
-    The end of a clip that the medium is too short for is its last frame, as in the originals; a last clip with
-    less than half of its frames is left out, unless it is the only one.
+    A clip that the medium is too short for ends with its last frame, repeated, as in the originals; a last
+    clip with less than half of its frames is left out, unless it is the only one.
     """
     kept = (frame for number, frame in enumerate(frames) if number % stride == 0) if length > 1 else frames
     first = True

@@ -38,7 +38,7 @@ from insonate.hub.config import (
     ModelConfig,
     read_config,
 )  # fmt: skip
-from insonate.hub.frames import Media, frame_of, frames_of
+from insonate.hub.frames import Media, clips_of, frame_of, frames_of
 from insonate.hub.official import from_official, is_official
 from insonate.hub.plain import plain, to_json
 from insonate.hub.remote import HUB_ID, HubApi, default_api, find, hub_errors
@@ -107,8 +107,8 @@ class Model:
             tta: average with the mirrored image, where the task does so.
 
         Returns:
-            A `Prediction` in the units of the original; for several frames, a list with one for each; for a
-            list, a list with the result of each entry.
+            A `Prediction` in the units of the original; for several frames (or clips, whose first frame it
+            names), a list with one for each; for a list, a list with the result of each entry.
 
         Raises:
             ModelError: the model has no task, or `media` is nothing of the above.
@@ -138,7 +138,7 @@ class Model:
                 yield replace(prediction, drawer=partial(_drawn, task, media))
 
     def embed(self, media: Media) -> np.ndarray:
-        """T D: for each frame of one medium the mean of its patch tokens."""
+        """T D: for each frame (or clip) of one medium the mean of its patch tokens."""
         rows = []
         for batch in self._batches(media):
             with torch.inference_mode():
@@ -246,16 +246,17 @@ class Model:
         return f"model {self.backbone.options.get('name', '')}"
 
     def _batches(self, media: Media) -> Iterator[Batch]:
+        """The frames of a medium as batches of pictures, or of clips where the model takes clips."""
         self._whole().eval()
-        source = frames_of(media)
-        while chunk := list(itertools.islice(source, BATCH)):
-            prepared = [self.preprocess(frame) for frame, _ in chunk]
-            image = torch.stack([image.as_subclass(Tensor) for image, _ in prepared])  # B C H W
+        clips = clips_of(frames_of(media), self.input.frames, self.input.stride)
+        while chunk := list(itertools.islice(clips, max(BATCH // self.input.frames, 1))):
+            prepared = [[self.preprocess(frame) for frame, _ in clip] for clip in chunk]
+            image = torch.stack([torch.stack([x.as_subclass(Tensor) for x, _ in clip]) for clip in prepared])
             yield Batch(
-                image=image.to(self.device),
+                image=(image if self.input.frames > 1 else image[:, 0]).to(self.device),  # B (T) C H W
                 meta=[
                     Meta(**facts, original_hw=frame.shape[:2], input_from_original=matrix)
-                    for (frame, facts), (_, matrix) in zip(chunk, prepared, strict=True)
+                    for ((frame, facts), *_), ((_, matrix), *_) in zip(chunk, prepared, strict=True)
                 ],
                 item_seed=[0] * len(chunk),
                 step_seed=0,

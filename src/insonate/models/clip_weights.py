@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from insonate.models.layouts import Bundle, Exportable, exports, register
-from insonate.models.timm_vit import convert_timm
+from insonate.models.timm_vit import convert_timm, is_vit
 from insonate.models.vit_weights import official_vit, size_of
 from insonate.weights.source import Converted, Hints, Part, Source
 
@@ -71,6 +71,15 @@ def convert_clip(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     if converted.family.startswith("echoclip"):
         options["conventions"] = "echoclip"
     converted.info["license"] = LICENSES.get(converted.family, "")
+    return converted
+
+
+@register("biomedclip_trunk", ("biomedclip",), is_vit, when="named")
+def convert_trunk(bundle: Bundle, hints: Hints, source: Source) -> Converted:
+    """The image tower of BiomedCLIP without its projection."""
+    converted = convert_timm(bundle, hints, source)
+    (converted.backbone or {})["conventions"] = "clip"
+    converted.info["license"] = LICENSES["biomedclip"]
     return converted
 
 
