@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Conventions = Literal[
-    "imagenet", "half", "clip", "echoclip", "vjepa", "echojepa", "echoprime", "panecho", "sononet"
+    "imagenet", "half", "clip", "echoclip", "vjepa", "echojepa", "echoprime", "panecho", "videomae", "sononet"
 ]
 
 _CLIP: dict[str, Any] = {
@@ -35,7 +35,8 @@ _KNOWN: dict[str, dict[str, Any]] = {
         "std": (47.989223 / 255, 46.456997 / 255, 47.20083 / 255),
         "resize": "crop", "interpolation": "bicubic", "margin": _ZOOMED, "stride": 2,
     },
-    "panecho": {"stride": 1},
+    "panecho": {},
+    "videomae": {"stride": 4},
     "sononet": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},  # it norms each picture by itself
 }  # fmt: skip
 

@@ -45,7 +45,7 @@ WHICH = ("target_encoder", "encoder")
 class PredictorOptions(Options):
     """Options of the predictor of a JEPA."""
 
-    name: Literal["jepa_predictor"] = "jepa_predictor"
+    name: Literal["jepa_predictor", "videomae_decoder"] = "jepa_predictor"
     embed_dim: int = Field(ge=1, le=8192)
     """channels of the encoder's tokens"""
     grid: tuple[int, int, int]
@@ -62,8 +62,11 @@ class PredictorOptions(Options):
     """as of the encoder"""
     mask_tokens: int = Field(default=1, ge=1, le=64)
     """tokens that stand for hidden patches, one a kind of mask"""
+    outputs: int | None = Field(default=None, ge=1, le=1_000_000)
+    """channels of what is predicted; none = those of the encoder's tokens"""
 
 
+@PARTS.register("videomae_decoder", config=PredictorOptions)
 @PARTS.register("jepa_predictor", config=PredictorOptions)
 def jepa_predictor(options: PredictorOptions) -> Predictor:
     """The predictor that came with an encoder."""

@@ -19,7 +19,7 @@ from insonate.models.positions import TABLES, ClipGrid
 from insonate.models.rope import Rope, rope_tables
 from insonate.models.transformer import LAYER_NORM_EPS, Block, init_transformer
 
-Position = Literal["sincos", "sincos_rows_first", "sincos_3d", "sincos_3d_even", "rope"]
+Position = Literal["sincos", "sincos_rows_first", "sincos_3d", "sincos_3d_even", "sinusoid", "rope"]
 
 
 class Predictor(nn.Module):
@@ -38,6 +38,7 @@ class Predictor(nn.Module):
         mlp_ratio: float = 4.0,
         position: Position = "sincos",
         mask_tokens: int = 1,
+        outputs: int | None = None,
         depth_scaled_init: bool = True,
     ) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Predictor(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(mask_tokens, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.proj = nn.Linear(width, embed_dim)
+        self.proj = nn.Linear(width, outputs or embed_dim)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         init_transformer(self, self.blocks, depth_scaled=depth_scaled_init)
 
@@ -71,7 +72,7 @@ class Predictor(nn.Module):
             token: which of the mask tokens stands for the hidden patches.
 
         Returns:
-            T·E·B M D: row (j·E + i)·B + b is target j from context i of image b.
+            T·E·B M D (or M `outputs`): row (j·E + i)·B + b is target j from context i of image b.
         """
         num_contexts = contexts.shape[0]
         num_targets, _, queries = targets.shape

@@ -38,15 +38,15 @@ Published = Mapping[tuple[int, int], int]
 """(width, depth) → heads"""
 
 
-def take_vit(source: Source) -> dict[str, Tensor]:
-    """All tensors of a ViT encoder, under our names.
+def take_vit(source: Source, extra: str = r"$^") -> dict[str, Tensor]:
+    """All tensors of a ViT encoder, under our names; names that match `extra` are kept as they are.
 
     Raises:
         WeightsError: half of a pair is missing, or a stored index is not that of BEiT.
     """
     state = {}
     for name in source.names():
-        if SAME.match(name):
+        if SAME.match(name) or re.match(extra, name):
             state[name] = source.take(name)
             continue
         for pattern, ours in RENAMED:
