@@ -51,6 +51,8 @@ class VitOptions(Options):
     """side of a patch in pixels"""
     tubelet: int = Field(default=1, ge=1, le=64)
     """frames of a patch"""
+    patch_padding: int = Field(default=0, ge=0, le=128)
+    """pixels of black around a picture before it is cut into patches: 2 in ViTPose; less than half a patch"""
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
     """stochastic depth: rate of the last block, rising linearly from 0"""
     position: Position = "sincos"
@@ -96,11 +98,12 @@ class CustomVitOptions(VitOptions):
 class PatchEmbed(nn.Module):
     """Linear map of patches to tokens; the weight has the shape of a convolution, as in every ViT."""
 
-    def __init__(self, channels: int, width: int, kernel: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, width: int, kernel: tuple[int, ...], padding: int = 0) -> None:
         super().__init__()
+        self.padding = padding
         self.kernel = kernel  # p p of pictures, q p p of clips
         convolution = nn.Conv2d if len(kernel) == 2 else nn.Conv3d
-        self.proj: nn.Module = convolution(channels, width, kernel, stride=kernel)  # type: ignore[arg-type]
+        self.proj: nn.Module = convolution(channels, width, kernel, stride=kernel, padding=padding)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Clip B T C H W, or picture B C H W → tokens B N D in raster order, or B K D of `keep` (B K).
@@ -109,7 +112,7 @@ class PatchEmbed(nn.Module):
         use, so that rounding is theirs too.
         """
         x = x[:, None] if x.ndim == 4 else x
-        if keep is not None and self.training:
+        if keep is not None and self.training and not self.padding:
             patches = gather_tokens(self._patches(x), keep)  # B K Cqpp
             return F.linear(patches, self.weight.flatten(1), self.proj.get_parameter("bias"))  # B K D
         tokens = (
@@ -154,9 +157,9 @@ class VisionTransformer(MaskedBackbone):
         self.clip_grid: ClipGrid = (options.frames // options.tubelet, *self.grid)
         self.heads, self.position, self.raw_taps = heads, options.position, options.raw_taps
         self.resize_position = "interpolate" if options.position == "learned" else options.resize_position
-        self.patch_embed = PatchEmbed(
-            self.spec.channels, width, self.spec.patch if clips else self.spec.patch[1:]
-        )
+        kernel = self.spec.patch if clips else self.spec.patch[1:]
+        padding = options.patch_padding  # of pictures only
+        self.patch_embed = PatchEmbed(self.spec.channels, width, kernel, 0 if clips else padding)
         self.num_prefix = options.class_token + options.registers
         self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if options.class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, options.registers, width)) if options.registers else None
