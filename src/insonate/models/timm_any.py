@@ -48,7 +48,7 @@ class TimmBackbone(Backbone):
         net = _create(options)
         height, width = options.input_size or net.default_cfg["input_size"][1:]
         self.options = options.model_dump(mode="json")
-        self.net = net
+        self.net: nn.Module = net
         self.num_prefix: int = getattr(net, "num_prefix_tokens", 0)
         reductions = [info["reduction"] for info in net.feature_info]
         patch = int(reductions[-1])
@@ -82,17 +82,18 @@ class TimmBackbone(Backbone):
 
     def layers(self) -> list[nn.Module]:
         """See `Backbone.layers`: embedding, blocks or stages, final norm, as far as timm names them."""
-        net: Any = self.net
-        inner = next(
-            (getattr(net, name) for name in ("blocks", "stages", "layers") if hasattr(net, name)), None
-        )
-        stem = next(
-            (getattr(net, name) for name in ("patch_embed", "stem", "conv1") if hasattr(net, name)), None
-        )
-        if inner is None or stem is None:
-            return list(net.children())
-        norm = next((getattr(net, name) for name in ("norm", "fc_norm") if hasattr(net, name)), nn.Identity())
-        return [stem, *inner.children(), norm]
+        inner = _first(self.net, ("blocks", "stages", "layers"))
+        stem = _first(self.net, ("patch_embed", "stem", "conv1", "conv_stem"))
+        norm = _first(self.net, ("norm", "fc_norm")) or nn.Identity()
+        if inner is not None and stem is not None:
+            return [stem, *inner.children(), norm]
+        whole = [part for part in self.net.children() if any(True for _ in part.parameters())]
+        return [*(part for part in whole if part is not norm), norm]
+
+
+def _first(net: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
+    """The first of these submodules that there is."""
+    return next((getattr(net, name) for name in names if hasattr(net, name)), None)
 
 
 def _create(options: TimmOptions) -> Any:

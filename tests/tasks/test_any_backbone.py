@@ -1,0 +1,86 @@
+"""Any backbone with any task: every family at toy size trains two steps, frozen, partly and whole."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from insonate.models import BACKBONES, build_backbone, freeze
+from insonate.tasks import TASKS, build_task
+from tasks.tiny import batch
+
+SIZE = 64
+WITHOUT_LAST = {("panecho", "segmentation")}
+"""its pyramid is of the single frames, so the last layers, over the frames, do not take part"""
+SMALL_VIT = {"name": "vit", "width": 24, "depth": 4, "heads": 3}
+LEARNED = {**SMALL_VIT, "position": "learned", "class_token": True}
+FAMILIES = {
+    "ijepa": SMALL_VIT,
+    "vjepa": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "rope"},
+    "vjepa2.1": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "rope_paired", "mlp": "swiglu"},
+    "videomae": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "sinusoid"},
+    "usfm": {**SMALL_VIT, "position": "relative", "class_token": True, "layer_scale": 0.1},
+    "usfm fine-tuned": {
+        **SMALL_VIT, "position": "relative_per_block", "class_token": True, "final_norm": False,
+    },
+    "tinyusfm": {**LEARNED, "heads": 12, "raw_taps": [0, 1, 2, 3]},
+    "biomedclip": {**LEARNED, "registers": 2, "conventions": "clip"},
+    "echoclip": {"name": "convnext", "depths": [1, 1, 2, 1], "widths": [8, 16, 24, 32], "final_norm": False},
+    "echoprime": {"name": "echoprime", "stages": [1, 1, 2, 1], "stem": 8, "frames": 4},
+    "panecho": {
+        "name": "panecho", "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32], "layers": 2, "frames": 2,
+    },
+    "sonichu": {**SMALL_VIT, "patch_padding": 2},
+    "sononet": {"name": "sononet", "width": 4},
+    "timm": {"name": "timm", "model": "mobilenetv3_small_050"},
+}  # fmt: skip
+TASK_OPTIONS = {
+    "classification": {"column": "c", "classes": ["a", "b"]},
+    "regression": {"column": "v_weeks"},
+    "segmentation": {"column": "m", "classes": ["background", "head"], "width": 32},
+    "keypoints": {"column": "k", "points": "HC"},
+}
+
+
+@pytest.mark.parametrize("protocol", ["none", 1, "all"])
+@pytest.mark.parametrize("task", TASKS.names())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_backbone_trains_with_any_task_under_any_protocol(family, task, protocol) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone({**FAMILIES[family], "input_size": [SIZE, SIZE]})
+    freeze(backbone, protocol)
+    before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
+    made = build_task(backbone, {"name": task, **TASK_OPTIONS[task]}).train()
+    optimiser = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-3)
+    given = batch(4, SIZE)
+    for _ in range(2):
+        loss = made(given).total
+        assert math.isfinite(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    moved = {name for name, p in backbone.named_parameters() if not torch.equal(p, before[name])}
+    idle = protocol == "none" or (protocol == 1 and (family, task) in WITHOUT_LAST)
+    assert bool(moved) != idle
+    made.eval()
+    with torch.no_grad():
+        assert made.predict(given).values.isfinite().all()
+
+
+def test_every_family_is_here() -> None:
+    families = {options["name"] for options in FAMILIES.values()}
+    named = {"vit_", "vjepa_", "videomae_", "convnext_", "tinyusfm", "usfm"}  # sizes of `vit` and `convnext`
+    assert {n for n in BACKBONES.names() if not n.startswith(tuple(named))} <= families
+    assert set(TASK_OPTIONS) == set(TASKS.names())
+
+
+@pytest.mark.parametrize("family", [name for name, o in FAMILIES.items() if "frames" in o])
+def test_video_backbones_take_clips(family) -> None:
+    backbone = build_backbone({**FAMILIES[family], "input_size": [SIZE, SIZE]}).eval()
+    clip = torch.randn(2, backbone.spec.frames, 3, SIZE, SIZE)
+    with torch.no_grad():
+        tokens, maps = backbone(clip), backbone.pyramid(clip)
+    assert tokens.patch.shape == (2, math.prod(tokens.grid), backbone.spec.embed_dim)
+    assert [tuple(m.shape[-2:]) for m in maps] == [(SIZE // s, SIZE // s) for s in (4, 8, 16, 32)]
