@@ -45,10 +45,10 @@ class TimmBackbone(Backbone):
 
     def __init__(self, options: TimmOptions) -> None:
         super().__init__()
-        net = _create(options)
+        net: Any = _create(options)
         height, width = options.input_size or net.default_cfg["input_size"][1:]
         self.options = options.model_dump(mode="json")
-        self.net: nn.Module = net
+        self.net: Any = net
         self.num_prefix: int = getattr(net, "num_prefix_tokens", 0)
         reductions = [info["reduction"] for info in net.feature_info]
         patch = int(reductions[-1])

@@ -4,7 +4,7 @@ One class serves every ViT of this package: positions (fixed tables, learned, ro
 or per block), class token and registers, LayerScale, gated MLPs and tubelets are options; the families'
 published sizes are functions below and in the family's file.
 Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), Assran et al. 2023 (arXiv 2301.08243); parameter names are
-timm's. Page: docs/models/vit.md.
+timm's. Page: docs/models/index.md.
 Shapes: B items, T frames, C channels, H W input, N patches in the order frame, row, column, K kept patches,
 P prefix tokens (class token, registers), D channels of a token, p patch side, q frames of a tubelet.
 """
