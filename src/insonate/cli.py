@@ -356,9 +356,14 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
     from insonate.recipes import catalogue
 
     entries = catalogue.read()
+    published = catalogue.read_published()
     if as_json:
-        say(json.dumps(entries, indent=1, ensure_ascii=False))
+        say(json.dumps(entries | {"published": published}, indent=1, ensure_ascii=False))
         return
+    say("published encoders (params M, GFLOPs of all products, GMACs of layers, licence, weights):")
+    for name, entry in published.items():
+        size = f"{entry['params'] / 1e6:8.1f} {entry['gflops']:9.1f} {entry['gmacs']:8.1f}"
+        say(f"  {name:<24} {entry['family']:<11} {size}  {entry['license']}; {entry['weights']}")
     for kind in catalogue.KINDS:
         say(f"{kind}:")
         for name, entry in entries[kind].items():

@@ -16,6 +16,7 @@ from insonate.files import atomic_write
 from insonate.options import Options
 
 PATH = Path(__file__).parents[1] / "catalogue.json"
+PUBLISHED_PATH = PATH.with_name("published.json")
 KINDS = ("backbone", "objective", "task")
 
 
@@ -41,6 +42,19 @@ def generate() -> dict[str, dict[str, Any]]:
     }
 
 
+@cache
+def read_published() -> dict[str, dict[str, Any]]:
+    """Name → facts of the encoders that others published; torch-free."""
+    return json.loads(PUBLISHED_PATH.read_text("utf-8"))
+
+
+def generate_published() -> dict[str, dict[str, Any]]:
+    """The same as the code says it now; imports torch."""
+    from insonate.models.published import PUBLISHED, facts
+
+    return {entry.name: facts(entry) for entry in PUBLISHED}
+
+
 def schema(config: type[Options]) -> dict[str, Any]:
     """JSON schema of an options class, without the class's own docstring."""
     made = config.model_json_schema()
@@ -59,3 +73,4 @@ def as_text(catalogue: dict[str, dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     atomic_write(PATH, as_text(generate()))
+    atomic_write(PUBLISHED_PATH, as_text(generate_published()))
