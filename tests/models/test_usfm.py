@@ -8,7 +8,7 @@ import torch
 import insonate
 from insonate.errors import WeightsError
 from insonate.hub import write_official
-from insonate.models import build_backbone
+from insonate.models import build_backbone, load_official
 from insonate.models.backbone import token_map
 from insonate.weights import read
 
@@ -167,3 +167,31 @@ def test_a_vit_tiny_is_not_taken_for_tinyusfm(tmp_path) -> None:
     assert insonate.load(tmp_path / "tiny.pth", heads=3).backbone.heads == 3
     assert insonate.load(tmp_path / "tiny.pth", family="tinyusfm").backbone.heads == 12
     assert insonate.load(tmp_path / "official.pth").info["official"]["family"] == "tinyusfm"
+
+
+def test_pyramid_of_the_segmentation_network(fixture, tmp_path) -> None:
+    model, content = fixture("usfm_hvit_small")
+    x = content["inputs"]["x"]
+    pyramid = model.parts["pyramid"][1]
+    for ours, theirs in zip(pyramid(model.backbone, x), content["outputs"]["feats"], strict=True):
+        close(ours, theirs)
+    saved = insonate.load(model.save_pretrained(tmp_path / "m"))
+    close(saved.parts["pyramid"][1](saved.backbone, x)[0], content["outputs"]["feats"][0])
+
+
+def test_atm_head_draws_the_original_masks(parity, fixture, tmp_path) -> None:
+    path = parity / "usfm_atmhead_small.pt"
+    content = torch.load(path, weights_only=True)  # noqa: TID251
+    head = load_official(path, predictor_heads=4).parts["head"]
+    levels, outputs = content["inputs"]["feats"], content["outputs"]
+    logits, masks = head.look(levels)
+    close(logits, outputs["pred_logits"])
+    close(torch.nn.functional.interpolate(masks, size=(64, 64), mode="bilinear"), outputs["pred_masks"])
+    close(head(levels, (64, 64)), outputs["pred"])
+    _, encoder = fixture("usfm_hvit_small")
+    whole = {f"backbone.{name}": tensor for name, tensor in encoder["state_dict"].items()}
+    whole |= {f"decode_head.{name}": tensor for name, tensor in content["state_dict"].items()}
+    torch.save({"state_dict": whole}, tmp_path / "segvit.pth")
+    model = insonate.load(tmp_path / "segvit.pth", predictor_heads=4, taps=[1, 2, 3])
+    levels = model.parts["pyramid"][1](model.backbone, encoder["inputs"]["x"])
+    assert model.parts["head"][1](levels, (64, 64)).shape == (2, 3, 64, 64)

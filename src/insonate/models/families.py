@@ -13,6 +13,7 @@ from insonate.models import (
     timm_vit,
     tinyusfm,
     usfm,
+    usfm_segmentation,
     videomae,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "timm_vit",
     "tinyusfm",
     "usfm",
+    "usfm_segmentation",
     "videomae",
 ]
