@@ -123,6 +123,25 @@ def test_a_step_of_training_has_the_originals_features(parity) -> None:
         close(predictor(visible, seen[None], hidden[None], (4, 4, 4)), theirs)
 
 
+def test_levels_stills_and_predictor_of_vjepa_2_1(parity, tmp_path) -> None:
+    path = parity / "vjepa_v21_nod4.pt"
+    fixture = torch.load(path, weights_only=True)  # noqa: TID251
+    inputs, outputs = fixture["inputs"], fixture["outputs"]
+    loaded = load_official(path, heads=3, input_size=64, frames=8)
+    encoder, x, seen = loaded.backbone, clip(inputs["x"]), inputs["masks_x"]
+    close(encoder(x).patch, outputs["full"])
+    close(encoder.joined(x), outputs["train_hier"])
+    close(encoder.joined(x, seen), outputs["mask_train"])
+    close(encoder(clip(inputs["x_img"])).patch, outputs["image"])
+    close(encoder(clip(inputs["x_img"])[:, 0]).patch, outputs["image"])
+    filled = loaded.parts["predictor"](outputs["mask_train"], seen, inputs["masks_y"], (4, 4, 4))
+    close(filled.targets, outputs["pred"])
+    close(filled.context, outputs["context"])
+    assert loaded.report.layout == "vjepa21"
+    with pytest.raises(WeightsError, match="interpolate_rope is said to be True"):
+        load_official(path, heads=3, input_size=64, frames=8, interpolate_rope=True)
+
+
 def test_missing_and_left_over_tensors_are_named(parity, tmp_path) -> None:
     content = torch.load(parity / "vjepa_encoder_rope.pt", weights_only=True)  # noqa: TID251
     state, config = content["state_dict"], content["config"]

@@ -19,7 +19,8 @@ LEARNED = {**SMALL_VIT, "position": "learned", "class_token": True}
 FAMILIES = {
     "ijepa": SMALL_VIT,
     "vjepa": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "rope"},
-    "vjepa2.1": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "rope_paired", "mlp": "swiglu"},
+    "vjepa, gated": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "rope_paired", "mlp": "swiglu"},
+    "vjepa2.1": {**SMALL_VIT, "name": "vjepa21", "frames": 4},
     "videomae": {**SMALL_VIT, "frames": 4, "tubelet": 2, "position": "sinusoid"},
     "usfm": {**SMALL_VIT, "position": "relative", "class_token": True, "layer_scale": 0.1},
     "usfm fine-tuned": {

@@ -15,6 +15,7 @@ from insonate.models import (
     usfm,
     usfm_segmentation,
     videomae,
+    vjepa21,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "usfm",
     "usfm_segmentation",
     "videomae",
+    "vjepa21",
 ]

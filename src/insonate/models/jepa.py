@@ -109,7 +109,8 @@ def vjepa_gigantic(options: VideoOptions) -> VisionTransformer:
 
 def _is_training_checkpoint(bundle: Bundle) -> bool:
     parts = [tensors_of(bundle.content.get(name)) for name in WHICH]
-    return any("patch_embed.proj.weight" in strip(part)[0] for part in parts)
+    encoders = [strip(part)[0] for part in parts]
+    return any("patch_embed.proj.weight" in part and "norm.weight" in part for part in encoders)
 
 
 def _is_encoder(bundle: Bundle) -> bool:
