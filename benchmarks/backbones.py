@@ -1,4 +1,4 @@
-"""Every published encoder with random weights on this CPU: milliseconds, parameters, GFLOPs, peak memory.
+"""Every published encoder with random weights on this CPU: CPU milliseconds, parameters, GFLOPs, peak memory.
 
 Run: python benchmarks/backbones.py [--most 400] writes docs/results/backbones.md. Each measurement runs in a
 process of its own, so that its peak memory is its own; those of more than `--most` GFLOPs are left out.
@@ -25,9 +25,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "backbones.md"
 BATCHES = (1, 8)
 HEAD = """# Published encoders on a CPU
 
-Random weights, fp32, {machine}; median of three forwards while other work
-ran on the machine, so take the milliseconds as a bound. Peak memory is that of the whole process with Python
-and torch. GFLOPs: all products, two for each; GMACs: layers alone. –: more than {most} GFLOPs, not run here.
+Random weights, fp32, {machine}; least CPU time of three forwards, while
+other work ran on the machine. Peak memory is that of the whole process with Python and torch. GFLOPs: all
+products, two for each; GMACs: layers alone. –: more than {most} GFLOPs, not run here.
 Made by `python benchmarks/backbones.py`.
 
 | encoder | input | params M | GFLOPs | GMACs | ms, batch 1 | MiB | ms, batch 8 | MiB |
@@ -36,7 +36,7 @@ Made by `python benchmarks/backbones.py`.
 
 
 def measure(name: str, batch: int, threads: int) -> dict[str, float]:
-    """Median wall milliseconds of three forwards after one, and the peak memory of this process in MiB."""
+    """Least CPU milliseconds of three forwards after one, and the peak memory of this process in MiB."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     backbone = build_backbone(read_published()[name]["options"]).eval()
@@ -46,17 +46,17 @@ def measure(name: str, batch: int, threads: int) -> dict[str, float]:
     times = []
     with torch.inference_mode():
         for _ in range(4):
-            start = time.perf_counter()
+            start = time.process_time()
             backbone(x)
-            times.append(1000 * (time.perf_counter() - start))
+            times.append(1000 * (time.process_time() - start))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"ms": sorted(times[1:])[1], "mib": peak}
+    return {"ms": min(times[1:]), "mib": peak}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=float, default=400.0, help="GFLOPs of the largest forward that is run")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--one", nargs=2, default=None, help="name and batch: measure that, print JSON")
     options = parser.parse_args()
     if options.one is not None:
@@ -84,7 +84,7 @@ def cell(name: str, batch: int, gflops: float, options: argparse.Namespace) -> l
 
 def page(rows: list[str], options: argparse.Namespace) -> str:
     """The table with what it was measured on."""
-    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}"
+    machine = f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}"
     return HEAD.format(machine=machine, most=f"{options.most:g}") + "\n".join([*rows, ""])
 
 

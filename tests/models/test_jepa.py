@@ -100,7 +100,7 @@ def test_training_checkpoint_gives_target_encoder_and_predictor(parity) -> None:
     stored = content["target_encoder"]["module.backbone.norm.bias"]
     assert torch.equal(loaded.backbone.norm.bias, stored)
     assert loaded.report.ignored["encoder"] == "the target_encoder is taken"
-    assert len(loaded.report.matched), len(loaded.report.converted) == (40, 32)
+    assert (len(loaded.report.matched), len(loaded.report.converted)) == (40, 32)
     assert any("position rope" in sentence for sentence in loaded.report.assumed)
     context = load_official(path, heads=3, input_size=64, frames=8, which="encoder")
     assert torch.equal(context.backbone.norm.bias, content["encoder"]["module.backbone.norm.bias"])
