@@ -154,3 +154,14 @@ def test_nothing_is_changed_by_default():
     geometry = draw((30, 40), fmt, Augment(), generator(9))
     assert torch.equal(resample(image, geometry, fmt), resample(image, plain((30, 40), fmt), fmt))
     assert geometry.matrix() == plain((30, 40), fmt).matrix()
+
+
+def test_a_standardised_picture_does_not_know_the_gain():
+    fmt = InputFormat(height=8, width=8, standardise=True)
+    picture = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0)) * 100
+    found = normalise(picture, fmt)
+    assert found.shape == (3, 8, 8)
+    assert float(found.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(found.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(normalise(1.5 * picture + 20, fmt), found)
+    assert not normalise(torch.full((1, 8, 8), 7.0), fmt).any()

@@ -53,3 +53,10 @@ def test_rates_of_a_step_reach_every_group():
     assert rates[0.125, True] == (pytest.approx(0.1), 0.3)
     assert rates[1.0, False] == (0.8, 0.0)
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_the_backbone_has_its_own_scale_beside_the_head() -> None:
+    task = ToyTask()
+    inside = {id(parameter) for parameter in task.backbone.parameters()}
+    for group in parameter_groups(task, layer_decay=1.0, backbone_lr_scale=0.1):
+        assert {id(p) in inside for p in group["params"]} == {group["lr_scale"] == 0.1}

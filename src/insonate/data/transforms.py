@@ -41,6 +41,8 @@ class InputFormat:
     """of resizing, antialiased"""
     margin: float = 1.0
     """of crop: short side after scaling in sides of the input; 1.25 leaves a tenth out at each border"""
+    standardise: bool = False
+    """each picture to mean 0 and deviation 1 by itself, instead of `mean` and `std`"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,14 @@ def resample_mask(mask: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Ten
 
 
 def normalise(picture: Tensor, fmt: InputFormat) -> Tensor:
-    """1 or C H W in 0 … 255 → C H W: (value / 255 - mean) / std, a channel each."""
+    """1 or C H W in 0 … 255 → C H W: (value / 255 - mean) / std, a channel each; a flat picture to zeros.
+
+    Where `fmt` standardises, mean and std are the picture's own, over all channels.
+    """
+    if fmt.standardise:
+        own = picture.float()
+        std, mean = torch.std_mean(own, correction=0)
+        return ((own - mean) / std.clamp_min(1e-3)).expand(fmt.channels, -1, -1).contiguous()  # C H W
     mean = torch.tensor(fmt.mean[: fmt.channels]).view(-1, 1, 1) * 255
     std = torch.tensor(fmt.std[: fmt.channels]).view(-1, 1, 1) * 255
     return (picture.float() - mean).div_(std)  # C H W; a grey picture is repeated here

@@ -32,6 +32,7 @@ class InputConfig(Options):
     resize: Literal["stretch", "crop"] = "stretch"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     margin: float = Field(default=1.0, ge=1.0, le=8.0)
+    standardise: bool = False
     frames: int = Field(default=1, ge=1, le=1024)
     """frames of a clip"""
     stride: int = Field(default=1, ge=1, le=64)
@@ -59,6 +60,7 @@ class InputConfig(Options):
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
+            "standardise_each_image": self.standardise,
             "num_channels": self.channels,
             "num_frames": self.frames,
             "frame_stride": self.stride,

@@ -80,7 +80,7 @@ class Model:
         self.input = InputConfig(
             height=spec.input_size[0], width=spec.input_size[1], channels=spec.channels,
             mean=spec.mean, std=spec.std, resize=spec.resize, interpolation=spec.interpolation,
-            margin=spec.margin, frames=spec.frames, stride=spec.stride,
+            margin=spec.margin, standardise=spec.standardise, frames=spec.frames, stride=spec.stride,
         )  # fmt: skip
         self.format = self.input.format()
 

@@ -35,6 +35,8 @@ class BackboneSpec:
     """of crop: short side after scaling in sides of the input"""
     stride: int = 1
     """a clip takes every so many-th frame of a video"""
+    standardise: bool = False
+    """each picture to mean 0 and deviation 1 by itself, instead of `mean` and `std`"""
 
 
 class Tokens(NamedTuple):

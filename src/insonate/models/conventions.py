@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Conventions = Literal[
-    "imagenet", "half", "clip", "echoclip", "vjepa", "echojepa", "echoprime", "panecho", "videomae", "sononet"
-]
+    "imagenet", "half", "clip", "echoclip", "vjepa", "echojepa", "echoprime", "panecho", "videomae",
+    "sononet", "standardised",
+]  # fmt: skip
 
 _CLIP: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
@@ -38,6 +39,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "panecho": {},
     "videomae": {"stride": 4},
     "sononet": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},  # it norms each picture by itself
+    "standardised": {"standardise": True},  # ours: gain and depth setting shift a whole picture's grey levels
 }  # fmt: skip
 
 

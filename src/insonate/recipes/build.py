@@ -147,6 +147,7 @@ def input_format(backbone: Backbone) -> InputFormat:
     return InputFormat(
         height=height, width=width, channels=spec.channels, mean=spec.mean, std=spec.std,
         resize=spec.resize, interpolation=spec.interpolation, margin=spec.margin,
+        standardise=spec.standardise,
     )  # fmt: skip
 
 

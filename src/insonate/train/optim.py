@@ -16,17 +16,19 @@ from insonate.models.trainable import Trainable
 from insonate.train.settings import Settings
 
 
-def parameter_groups(trainable: Trainable, *, layer_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    trainable: Trainable, *, layer_decay: float, backbone_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
     """Trainable parameters by layer and kind.
 
     Biases and 1-D parameters get no weight decay; frozen ones are left out. With L layers of the backbone,
-    layer i (from 0) gets `lr_scale` = layer_decay ** (L - 1 - i): the final norm and all that lies outside
-    the backbone (heads, predictors) 1. Without layer decay there are two groups at most.
+    layer i (from 0) gets `lr_scale` = backbone_lr_scale · layer_decay ** (L - 1 - i); all that lies outside
+    the backbone (heads, predictors) gets 1. Where both are 1 there are two groups at most.
 
     Returns:
         Groups with `params`, `lr_scale` and `decayed`.
     """
-    scales = _lr_scales(trainable, layer_decay)
+    scales = _lr_scales(trainable, layer_decay, backbone_lr_scale)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in _module(trainable).named_parameters():
         if not parameter.requires_grad:
@@ -44,7 +46,9 @@ def build_optimizer(trainable: Trainable, settings: Settings, *, fused: bool) ->
     Raises:
         RunError: nothing is trainable.
     """
-    groups = parameter_groups(trainable, layer_decay=settings.layer_decay)
+    groups = parameter_groups(
+        trainable, layer_decay=settings.layer_decay, backbone_lr_scale=settings.backbone_lr_scale
+    )
     if not groups:
         raise RunError("optim", "every parameter is frozen", "Train a head, or set backbone.train to all")
     return AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=0.0, fused=fused)
@@ -64,13 +68,13 @@ def inner_layers(trainable: Trainable) -> Iterator[nn.Module]:
             yield layer
 
 
-def _lr_scales(trainable: Trainable, layer_decay: float) -> dict[int, float]:
+def _lr_scales(trainable: Trainable, layer_decay: float, backbone_lr_scale: float) -> dict[int, float]:
     """`id(parameter)` → factor on its rate, for the backbone's parameters."""
     layers = trainable.backbone.layers()
-    lowest = layer_decay ** (len(layers) - 1)
+    lowest = backbone_lr_scale * layer_decay ** (len(layers) - 1)
     scales = {id(parameter): lowest for parameter in trainable.backbone.parameters()}
     for index, layer in enumerate(layers):
-        scale = layer_decay ** (len(layers) - 1 - index)
+        scale = backbone_lr_scale * layer_decay ** (len(layers) - 1 - index)
         scales.update((id(parameter), scale) for parameter in layer.parameters())
     return scales
 

@@ -32,6 +32,8 @@ class Settings(Options):
     """constant, or [first, last] of half a cosine"""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """factor on the learning rate from each layer of the backbone to the one before it"""
+    backbone_lr_scale: float = Field(default=1.0, gt=0, le=1)
+    """factor on the learning rate of the whole backbone, beside heads and predictors"""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's"""
     clip: float | None = Field(default=None, gt=0)
