@@ -9,41 +9,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from insonate.errors import InsonateError, escaped, nearest, one_line
+from insonate.cli_data import data_app
+from insonate.cli_parts import PLAIN, AsJson, say, warn
+from insonate.errors import InsonateError, one_line
 
-
-class _Group(TyperGroup):
-    """Group whose help loads no pydantic: typer needs it for flags that have no default."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        params = super().get_params(ctx)
-        for param in params:
-            if param.default is None and getattr(param, "is_flag", False):
-                param.default = False
-        return params
-
-
-PLAIN: dict[str, Any] = {
-    "cls": _Group,
-    "no_args_is_help": True,
-    "rich_markup_mode": None,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
 app = typer.Typer(
     help="Pretrain, adapt, evaluate and use ultrasound foundation models. Not for clinical use.",
     epilog="Start here: insonate demo --quick. Everywhere: --debug shows tracebacks. insonate --version",
     pretty_exceptions_enable=False,
     **PLAIN,
 )
-data_app = typer.Typer(help="Make manifests: the tables that training reads.", **PLAIN)
 recipes_app = typer.Typer(help="Look at the shipped recipes.", **PLAIN)
 models_app = typer.Typer(help="Look at models, ours and official ones.", **PLAIN | {"no_args_is_help": False})
 app.add_typer(data_app, name="data")
@@ -54,7 +35,6 @@ Given = Annotated[
     list[str] | None,
     typer.Argument(help="what is known of an official file: heads=12 input_size=224,224 family=tinyusfm"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 
 
@@ -88,121 +68,6 @@ def doctor(as_json: AsJson = False) -> None:
             mend = f"  → {check['mend']}" if check["mend"] else ""
             say(f"{check['status']}  {check['name']:<14} {check['detail']}{mend}")
     raise typer.Exit(1 if report["status"] == "FAIL" else 0)
-
-
-@data_app.command("scan", epilog="Example: insonate data scan archive --out archive/manifest.parquet")
-def data_scan(
-    folder: Annotated[Path, typer.Argument(help="folder with DICOM, video or image files")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="manifest to write (.parquet or .csv)")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List a folder's media in a manifest.
-
-    Files that cannot be read are named on stderr. A manifest that is there is brought up to date: only new
-    and changed files are read, labels stay.
-    """
-    from insonate.data.scan import scan
-    from insonate.progress import tracked
-
-    result = scan(folder, out, workers=workers, track=tracked)
-    for unread in result.errors:
-        warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
-    for note in result.manifest.notes:
-        warn(one_line(note))
-    shown = {
-        "manifest": str(out), "items": len(result.manifest), "unchanged": result.kept,
-        "errors": [{"path": unread.path, "reason": unread.reason} for unread in result.errors],
-        "notes": list(result.manifest.notes),
-    }  # fmt: skip
-    kept = f", {result.kept} unchanged files" if result.kept else ""
-    items = f"{out}: {len(result.manifest)} items{kept}, {len(result.errors)} unreadable files"
-    say(json.dumps(shown) if as_json else items)
-    raise typer.Exit(1 if strict and (result.errors or result.manifest.notes) else 0)
-
-
-@data_app.command(
-    "split", epilog="Example: insonate data split manifest.parquet --out split.parquet --val 0.1 --test 0.2"
-)
-def data_split(
-    manifest: Annotated[Path, typer.Argument(help="manifest to read")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="manifest to write; else the same one")
-    ] = None,
-    val: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
-    test: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
-    seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
-) -> None:
-    """Put each patient in one of train, val and test.
-
-    Which one depends on the patient and the seed alone; splits that were there are replaced.
-    """
-    from insonate.data import Manifest, split_by_patient
-
-    if val + test >= 1:
-        raise InsonateError(
-            "--val and --test", f"{val} + {test} leaves nothing to train on", "Make them smaller"
-        )
-    fractions = {"train": 1 - val - test, "val": val, "test": test}
-    split = split_by_patient(Manifest.read(manifest), fractions, seed=seed)
-    out = split.write(out or manifest)
-    splits = split.column("split")
-    counts = {name: splits.count(name) for name in fractions}
-    say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
-
-
-@data_app.command(
-    "phantom", epilog="Example: insonate data phantom phantom --patients 200 --formats png,dicom"
-)
-def data_phantom(
-    out: Annotated[Path, typer.Argument(help="folder to make")],
-    kind: Annotated[Literal["fetal", "lesion", "mixed"], typer.Option(help="scenes")] = "mixed",
-    patients: Annotated[int, typer.Option(min=1, max=1_000_000)] = 100,
-    images_per_patient: Annotated[int, typer.Option(min=1, max=1000)] = 2,
-    size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
-    formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
-    seed: Annotated[int, typer.Option()] = 0,
-) -> None:
-    """Make synthetic labelled ultrasound with a manifest."""
-    from insonate.phantom import generate
-
-    kinds = tuple(part.strip() for part in formats.split(","))
-    manifest = generate(
-        out,
-        kind=kind,
-        patients=patients,
-        images_per_patient=images_per_patient,
-        seed=seed,
-        size=size,
-        formats=kinds,
-    )
-    say(f"{out / 'manifest.parquet'}: {len(manifest)} items")
-
-
-@data_app.command("datasets", epilog="Example: insonate data datasets hc18_landmarks downloads/hc18 --out HC")
-def data_datasets(
-    name: Annotated[str | None, typer.Argument(help="data set; without it, all are listed")] = None,
-    root: Annotated[Path | None, typer.Argument(help="folder as the data set is handed out")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="new folder for media and manifest")] = None,
-) -> None:
-    """List known data sets, or make a manifest of one."""
-    from insonate.data.adapters import ADAPTERS
-
-    if name is None:
-        for known, adapter in ADAPTERS.items():
-            say(f"{known:<20} {(adapter.__doc__ or '').strip().partition(chr(10))[0]}".rstrip())
-        return
-    if name not in ADAPTERS:
-        raise InsonateError("data datasets", f"no data set is called {name!r}", nearest(name, ADAPTERS))
-    if root is None or out is None:
-        raise InsonateError(f"data datasets {name}", "the folder or --out is missing", "Give ROOT and --out")
-    manifest = ADAPTERS[name](root, out)
-    for note in manifest.notes:
-        warn(one_line(note))
-    say(f"{out / 'manifest.parquet'}: {len(manifest)} items")
 
 
 @recipes_app.command("list", epilog="Example: insonate recipes list")
@@ -441,23 +306,6 @@ def run_of(model: str) -> Path | None:
     """The run folder that a model folder lies in; None for any other model."""
     parent = Path(model).resolve().parent
     return parent if Path(model).is_dir() and (parent / "metrics.jsonl").is_file() else None
-
-
-def say(text: object) -> None:
-    """Result lines on stdout, control characters as codes: a class name may be a stranger's.
-
-    A reader that went away (`| head`) ends the command quietly.
-    """
-    try:
-        print("\n".join(map(escaped, str(text).split("\n"))), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit from None
-
-
-def warn(text: object) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
