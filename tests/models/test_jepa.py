@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from insonate.errors import WeightsError
-from insonate.models import load_official
+from insonate.models import build_backbone, load_official
 
 FACTORISED = ("mv_classifier_d1_fact", "mv_classifier_d4_fact", "mv_regressor_d1_fact")
 PROBES = (
@@ -158,7 +158,6 @@ def test_missing_and_left_over_tensors_are_named(parity, tmp_path) -> None:
 
 
 def test_a_lost_block_of_a_published_size_is_noticed(tmp_path) -> None:
-    from insonate.models import build_backbone
 
     state = build_backbone({"name": "vit_tiny", "position": "sincos"}).state_dict()
     state["pos_embed"] = build_backbone({"name": "vit_tiny"}).pos_embed
@@ -179,3 +178,30 @@ def test_what_is_said_wrongly_is_refused(parity) -> None:
     ]:
         with pytest.raises(WeightsError, match=words):
             load_official(path, **given)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "position"), [(66, 3, "rope"), (48, 3, "sincos_3d"), (40, 4, "sincos_3d_even")]
+)
+def test_odd_sizes_and_tables_of_clips(width, heads, position, tmp_path) -> None:
+    options = {"width": width, "depth": 2, "heads": heads, "frames": 8, "tubelet": 2, "mlp_ratio": 48 / 11}
+    encoder = build_backbone({"name": "vit", "input_size": (64, 64), "position": position, **options}).eval()
+    state = dict(encoder.state_dict())
+    if position != "rope":
+        state["pos_embed"] = encoder.pos_embed
+    config = {"num_heads": heads, "img_size": (64, 64), "num_frames": 8, "use_rope": position == "rope"}
+    torch.save({"state_dict": state, "config": config}, tmp_path / "x.pt")
+    loaded, x = load_official(tmp_path / "x.pt"), torch.randn(1, 8, 3, 64, 64)
+    close(loaded.backbone(x).patch, encoder(x).patch)
+    assert loaded.backbone.position == position
+
+
+def test_a_table_tells_its_rectangle(tmp_path) -> None:
+    options = {"width": 48, "depth": 2, "heads": 4, "patch": 8, "mlp_ratio": 2.6, "input_size": (32, 56)}
+    encoder = build_backbone({"name": "vit", **options}).eval()
+    state = {f"module.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    state["module.pos_embed"] = encoder.pos_embed
+    torch.save({"encoder": state, "target_encoder": state, "predictor": {}}, tmp_path / "x.pt")
+    loaded, x = load_official(tmp_path / "x.pt", heads=4), torch.randn(1, 3, 32, 56)
+    assert loaded.backbone.spec.input_size == (32, 56)
+    close(loaded.backbone(x).patch, encoder(x).patch)

@@ -7,7 +7,6 @@ Pages: docs/models/ijepa.md, docs/models/vjepa.md. Shapes: N tokens, D channels,
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from insonate.models.vit_weights import (
     heads_of,
     match_table,
     official_vit,
+    rectangle_of,
     side_of,
     size_of,
     take_vit,
@@ -116,17 +116,9 @@ def _is_training_checkpoint(bundle: Bundle) -> bool:
 def _is_encoder(bundle: Bundle) -> bool:
     plain = bundle.has(r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.qkv\.weight", r"norm\.weight")
     video = len(bundle.shape("patch_embed.proj.weight")) == 5
-    fixed = "pos_embed" in bundle.state and _fixed_square(bundle.state["pos_embed"])
+    fixed = "pos_embed" in bundle.state and rectangle_of(bundle.state["pos_embed"]) is not None
     others = bundle.has(r"(cls_token|reg_token|decoder.*|.*gamma.*|.*q_bias|rel_pos.*|patch_embed_img.*)")
     return plain and (video or fixed) and not others
-
-
-def _fixed_square(table: Tensor) -> bool:
-    side = math.isqrt(table.shape[1]) if table.ndim == 3 else 0
-    return (
-        side * side == (table.shape[1] if table.ndim == 3 else -1)
-        and match_table(table, (1, side, side)) is not None
-    )
 
 
 def _is_predictor(bundle: Bundle) -> bool:
@@ -220,7 +212,11 @@ def _positions(state: dict[str, Tensor], options: dict[str, Any], hints: Hints) 
         size = size_of(hints) or hints.assume("input_size", (256, 256), "RoPE has no native size")
         options["input_size"] = tuple(size)
         return
-    options["input_size"] = side_of(table.shape[1] // steps, patch, hints)
+    rectangle = rectangle_of(table) if steps == 1 and size_of(hints) is None else None
+    if rectangle is None:
+        options["input_size"] = side_of(table.shape[1] // steps, patch, hints)
+    else:
+        options["input_size"] = (rectangle[0] * patch, rectangle[1] * patch)
     options["position"] = match_table(table, _grid(options)) or "learned"
     options["resize_position"] = hints.get("resize_position") or "interpolate"
     if options["position"] != "learned":

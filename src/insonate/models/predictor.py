@@ -42,7 +42,7 @@ class Predictor(nn.Module):
         depth_scaled_init: bool = True,
     ) -> None:
         super().__init__()
-        if width % heads or width % 4:
+        if width % heads or (width % 4 and position != "rope"):
             raise RecipeError(
                 "objective.predictor_width",
                 f"{width} is no multiple of 4 and of {heads} heads",

@@ -85,7 +85,7 @@ class VitOptions(Options):
 class CustomVitOptions(VitOptions):
     """A ViT of any size, for tests and small studies."""
 
-    width: int = Field(default=96, ge=4, le=8192, multiple_of=4)
+    width: int = Field(default=96, ge=1, le=8192)
     """channels of a token"""
     depth: int = Field(default=4, ge=1, le=256)
     """number of blocks"""
@@ -345,6 +345,8 @@ def _check(options: VitOptions, width: int, depth: int, heads: int) -> None:
         )
     if width % heads:
         raise RecipeError("backbone.heads", f"width {width} is no multiple of {heads} heads", "Change one")
+    if options.position in TABLES and width % 4:
+        raise RecipeError("backbone.width", f"{width} is no multiple of 4, as a table needs", "Change it")
     if options.frames % options.tubelet:
         raise RecipeError(
             "backbone.frames",

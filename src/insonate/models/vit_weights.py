@@ -291,6 +291,18 @@ def match_table(stored: Tensor, grid: ClipGrid) -> str | None:
     return None
 
 
+def rectangle_of(stored: Tensor) -> tuple[int, int] | None:
+    """Rows and columns of the grid whose fixed table `stored` (1 N D) is, squares first; none if learned."""
+    if stored.ndim != 3 or stored.shape[-1] % 4:
+        return None
+    count = stored.shape[1]
+    rows = [n for n in range(1, count + 1) if count % n == 0]
+    for n in sorted(rows, key=lambda n: abs(math.log(n * n / count))):
+        if match_table(stored, (1, n, count // n)) is not None:
+            return n, count // n
+    return None
+
+
 def _take_split_biases(source: Source, state: dict[str, Tensor]) -> None:
     for name in source.names(r"blocks\.\d+\.attn\.q_bias$"):
         block = name.removesuffix("q_bias")
