@@ -234,5 +234,6 @@ def _num_files_in_two_splits(rows: list[Row]) -> int:
     splits: dict[str, set[str]] = {}
     for row in rows:
         if row["split"]:
-            splits.setdefault(row["path"], set()).add(row["split"])
+            name = f"{row['path']}/{row.get('member') or ''}"  # one tar holds items of every split
+            splits.setdefault(name, set()).add(row["split"])
     return sum(len(of_file) > 1 for of_file in splits.values())

@@ -20,6 +20,7 @@ from insonate.data.augment import Augment
 from insonate.data.manifest import Manifest, Row
 from insonate.data.sample import Meta, Sample
 from insonate.data.sampler import ItemKey, seed_of
+from insonate.data.shards.read import open_row
 from insonate.data.spacing import spacing_or_none
 from insonate.data.targets import UNLABELLED, ClassTarget, MaskTarget, PointsTarget, Target, ValueTarget
 from insonate.data.transforms import (
@@ -102,7 +103,7 @@ class ManifestDataset(Dataset[Sample]):
 
     def digest(self) -> str:
         """SHA-256 of what samples are made of, item by item; the media themselves are not read."""
-        columns = ["path", "kind", "frame", "frames", "weight"]
+        columns = ["path", "member", "kind", "frame", "frames", "weight"]
         if self.target is not None:
             columns.append(self.target.column)
         hashed = hashlib.sha256()
@@ -125,7 +126,7 @@ class ManifestDataset(Dataset[Sample]):
         return seed_of("frame", item_seed) % int(frames)
 
     def _read(self, row: Row, frame: int) -> tuple[np.ndarray, media.MediaInfo]:
-        with media.MediaFile(self.manifest.file(row)) as file:
+        with open_row(self.manifest, row) as file:
             return np.asarray(file.read([frame])[0]), file.info
 
     def _add_label(self, sample: Sample, row: Row, label: Any, geometry: Geometry) -> None:
@@ -155,7 +156,8 @@ class ManifestDataset(Dataset[Sample]):
 
     def _mask(self, row: Row, target: MaskTarget, hw: tuple[int, int]) -> np.ndarray:
         where = f"{self.manifest.source}, {row[target.column]}"
-        mask = np.asarray(media.read_frames(self.manifest.file(row, target.column), [0])[0])
+        with open_row(self.manifest, row, target.column) as file:
+            mask = np.asarray(file.read([0])[0])
         if mask.ndim == 3:
             if (mask != mask[..., :1]).any():
                 raise ManifestError(where, "is a coloured mask", "Save masks as grey PNG of class numbers")
@@ -193,8 +195,9 @@ def _meta(row: Row, info: media.MediaInfo, geometry: Geometry, frame: int) -> Me
 
 
 def _item_id(row: Row) -> str:
-    labelled = row.get("frame")
-    return row["path"] if labelled is None else f"{row['path']}#{labelled}"
+    member, labelled = row.get("member"), row.get("frame")
+    name = f"{row['path']}/{member}" if member else row["path"]
+    return name if labelled is None else f"{name}#{labelled}"
 
 
 def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], list[Any]]:

@@ -29,14 +29,15 @@ class MediaFile:
 
     Args:
         path: a still, cine clip, DICOM file or volume.
+        content: its bytes, where they are not in a file of their own; `path` is then what errors call them.
 
     Raises:
         MediaError: it is no regular file, no known format, damaged, or asks for more than the limits.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, content: BinaryIO | None = None) -> None:
         self.path = Path(path)
-        self._file = open_regular(self.path)
+        self._file = open_regular(self.path) if content is None else content
         try:
             with _told(self.path):
                 self._medium = _medium(self.path, self._file)

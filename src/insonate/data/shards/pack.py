@@ -1,0 +1,187 @@
+"""What one item of a manifest becomes in a shard: grey JPEG frames, masks, its row. Runs in worker processes.
+
+Shapes: T frames, H W pixels, 3 = RGB. Pixel coordinates: (0, 0) is the centre of the top-left pixel.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from insonate.data.columns import Row, is_path
+from insonate.data.limits import limited
+from insonate.data.media import MediaFile
+from insonate.data.shards.read import MEMBER, frame_name, side_name
+from insonate.data.spacing import Spacing, spacing_or_none
+from insonate.errors import ManifestError
+from insonate.files import inside
+
+CHUNK = 16
+"""frames held at a time in their original size"""
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOptions:
+    """How media are stored."""
+
+    size_px: int | None = 256
+    """longest side after resizing; smaller media are not enlarged, `None` keeps all as they are"""
+    quality: int = 92
+    """of the JPEG, 1 to 95"""
+    colour: bool = False
+    """keep colour; else the luma is stored"""
+    crop: Literal["none", "regions"] = "none"
+    """`regions`: to the pictures of tissue that a DICOM's calibrated regions name, where it does"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One item to pack."""
+
+    root: Path
+    """folder that the paths of the row are relative to"""
+    row: Row
+    member: str
+    """its name in the shard"""
+    options: PackOptions
+    bounds: Mapping[str, int]
+    """limits in force"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """An item as it goes into a shard."""
+
+    row: Row
+    """without `path` and the other paths: those name the tar"""
+    contents: list[tuple[str, bytes]] = field(repr=False)
+    """names in the tar, and what is written"""
+
+
+def pack(job: Job) -> Packed:
+    """Read, crop, resize and encode one item; its row is brought to the new pixels.
+
+    Points, spacing, size and number of frames follow. Of a row that labels one frame, that frame alone is
+    kept.
+
+    Raises:
+        MediaError: the medium cannot be read.
+        ManifestError: its mask or its points do not fit it.
+    """
+    row = job.row
+    with limited(**job.bounds), MediaFile(inside(job.root, row["path"])) as file:
+        info = file.info
+        chosen = range(info.frames) if row.get("frame") is None else [int(row["frame"])]
+        box = _box(file, job.options)
+        size = _size(box, job.options.size_px)
+        contents = []
+        for at in range(0, len(chosen), CHUNK):
+            frames = file.read(chosen[at : at + CHUNK], grey=not job.options.colour)
+            for number, frame in enumerate(frames, at):
+                data = _jpeg(_resized(frame, box, size), job.options.quality)
+                contents.append((frame_name(job.member, number), data))
+        spacing = spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"]) or info.spacing
+        if info.frame_spacings:  # of one frame it is known, of a clip it is not one number
+            spacing = info.frame_spacings[chosen[0]] if len(chosen) == 1 else None
+        contents += _sides(job, (info.height, info.width), box, size)
+    new = {c: _moved(v, box, size, row) if isinstance(v, list) else v for c, v in row.items()}
+    new |= _facts(box, size, spacing, len(chosen))
+    new["fps"] = (row["fps"] or info.fps) if len(chosen) > 1 else None
+    new = {c: v for c, v in new.items() if not is_path(c)} | {MEMBER: job.member}
+    if "frame" in row:
+        new["frame"] = None if row["frame"] is None else 0
+    contents.append((f"{job.member}.json", json.dumps(plain_row(new), sort_keys=True).encode()))
+    return Packed(row=new, contents=contents)
+
+
+def _box(file: MediaFile, options: PackOptions) -> Box:
+    """Left, top, right, bottom of what is kept."""
+    whole = (0, 0, file.info.width, file.info.height)
+    boxes = [r.box for r in file.info.regions if r.name in {"2d", "colour"}]
+    if options.crop == "none" or not boxes:
+        return whole
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
+def _size(box: Box, size_px: int | None) -> tuple[int, int]:
+    """Width and height after resizing."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    if size_px is None or max(width, height) <= size_px:
+        return width, height
+    scale = size_px / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resized(frame: np.ndarray, box: Box, size: tuple[int, int]) -> Image.Image:
+    left, top, right, bottom = box
+    image = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)  # antialiased
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality, subsampling=0)
+    return content.getvalue()
+
+
+def _sides(job: Job, hw: tuple[int, int], box: Box, size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
+    """Masks and other pictures of the row, cut and scaled as the medium, without mixing their values.
+
+    Raises:
+        ManifestError: one is not of the medium's size.
+    """
+    for column in (c for c in job.row if c != "path" and is_path(c) and job.row[c]):
+        with MediaFile(inside(job.root, job.row[column])) as file:
+            picture = np.asarray(file.read([0])[0])
+        if picture.shape[:2] != hw:
+            what = f"is {picture.shape[0]}×{picture.shape[1]} px, its image {hw[0]}×{hw[1]}"
+            raise ManifestError(job.row[column], what, "Make them the same size")
+        left, top, right, bottom = box
+        image = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
+        content = io.BytesIO()
+        image.resize(size, Image.Resampling.NEAREST).save(content, "PNG")
+        yield side_name(job.member, column), content.getvalue()
+
+
+def _moved(points: list[float], box: Box, size: tuple[int, int], row: Row) -> list[float]:
+    """Points x0, y0, x1, y1, … in the new pixels.
+
+    Raises:
+        ManifestError: a coordinate has no partner.
+    """
+    if len(points) % 2:
+        what = f"holds a list of {len(points)} numbers"
+        raise ManifestError(row["path"], what, "Lists are points: write [x0, y0, x1, y1]")
+    scale = np.array([size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])])
+    xy = np.asarray(points, np.float64).reshape(-1, 2)  # K 2
+    return [float(v) for v in ((xy - box[:2] + 0.5) * scale - 0.5).ravel()]
+
+
+def _facts(box: Box, size: tuple[int, int], spacing: Spacing | None, frames: int) -> Row:
+    width, height = size
+    return {
+        "kind": "video" if frames > 1 else "image",
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "spacing_row_mm": spacing.row_mm * (box[3] - box[1]) / height if spacing else None,
+        "spacing_col_mm": spacing.col_mm * (box[2] - box[0]) / width if spacing else None,
+    }
+
+
+def plain_row(row: Row) -> dict[str, Any]:
+    """The row for JSON: missing coordinates are null."""
+    return {
+        c: [None if isnan(v) else v for v in value] if isinstance(value, list) else value
+        for c, value in row.items()
+    }

@@ -1,0 +1,194 @@
+"""Pack a manifest into shards: items in worker processes, each shard put in place whole, with its index.
+
+A second run into the same folder keeps the shards whose rows, files and options are unchanged. A process
+that is killed leaves whole shards and nothing else; an item that cannot be read costs itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from insonate.data import pool
+from insonate.data.columns import Row, is_path
+from insonate.data.limits import limits
+from insonate.data.manifest import Manifest
+from insonate.data.shards.index import Index, Member, index_path, read_index, write_members
+from insonate.data.shards.pack import Job, Packed, PackOptions, pack, plain_row
+from insonate.data.shards.read import MEMBER
+from insonate.errors import InsonateError, ManifestError
+from insonate.files import atomic_write_all, lock, sweep
+from insonate.progress import Track, untracked
+
+SECONDS = 120.0
+"""that an item may take, however many frames it has"""
+FORM = 1
+"""of what is written: another one makes all shards anew"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What was packed."""
+
+    manifest: Manifest
+    """of the shards, as written"""
+    shards: int
+    kept: int
+    """shards that were there already"""
+    errors: list[tuple[str, str]]
+    """items that are left out, with the reason"""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The rows of one shard."""
+
+    tar: Path
+    made_from: str
+    jobs: list[Job]
+    places: dict[str, Member] = field(default_factory=dict)
+    tar_bytes: int = 0
+    rows: list[Row] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+
+def shard(
+    manifest: Manifest,
+    out: Path | str,
+    options: PackOptions | None = None,
+    *,
+    items: int = 512,
+    workers: int | None = None,
+    seconds: float = SECONDS,
+    track: Track = untracked,
+) -> ShardResult:
+    """Pack the media of a manifest into `out/shard-*.tar`, with `out/manifest.parquet` for training.
+
+    Args:
+        manifest: what to pack, in this order.
+        out: a folder of its own; shards in it that are current are kept.
+        options: how media are stored.
+        items: of the manifest in one shard.
+        workers: processes that read and encode; one a core unless given.
+        seconds: after which an item is given up.
+        track: shows the progress.
+
+    Raises:
+        ManifestError: no item can be read, or the rows are of shards already.
+        InsonateError: `out` cannot be written, or another process is writing to it.
+    """
+    out, options = Path(out), options or PackOptions()
+    if any(row.get(MEMBER) for row in manifest.rows):
+        raise ManifestError(manifest.source, "is of shards already", "Give the manifest of the media")
+    with lock(out / ".lock"):
+        sweep(out)
+        groups = _groups(manifest, out, options, items)
+        old = {group.tar: found for group in groups if (found := _current(group)) is not None}
+        new = [group for group in groups if group.tar not in old]
+        jobs = [job for group in new for job in group.jobs]
+        packed = pool.run(pack, jobs, workers, seconds=seconds)
+        stream = _in_order(jobs, track(packed, total=len(jobs), what="shards"))
+        for group in new:
+            _write(group, stream)
+        made = {group.tar: _index(group) for group in new}
+        indices = [old.get(group.tar) or made[group.tar] for group in groups]
+        _remove_others(out, {group.tar for group in groups})
+        errors = [error for index in indices for error in index.errors]
+        rows = [row for index in indices for row in index.rows]  # null is a missing coordinate, as in CSV
+        if not rows:
+            raise ManifestError(manifest.source, f"no item can be packed: {errors[0]}", "Check the media")
+        result = Manifest.from_rows(rows, out)
+        result.write(out / "manifest.parquet")
+    return ShardResult(manifest=result, shards=len(groups), kept=len(old), errors=errors)
+
+
+def _groups(manifest: Manifest, out: Path, options: PackOptions, items: int) -> list[_Group]:
+    bounds = asdict(limits())
+    groups = []
+    for number, start in enumerate(range(0, len(manifest), items)):
+        jobs = [
+            Job(root=manifest.root, row=row, member=f"s{at:08d}", options=options, bounds=bounds)
+            for at, row in enumerate(manifest.rows[start : start + items], start)
+        ]
+        made_from = _digest(manifest, jobs, options)
+        groups.append(_Group(tar=out / f"shard-{number:05d}.tar", made_from=made_from, jobs=jobs))
+    return groups
+
+
+def _digest(manifest: Manifest, jobs: list[Job], options: PackOptions) -> str:
+    """Of all that a shard depends on; the files by their size and time of change."""
+    hashed = hashlib.sha256(json.dumps([FORM, asdict(options)]).encode())
+    for job in jobs:
+        stamps = []
+        for column in (c for c in job.row if is_path(c) and job.row[c]):
+            try:
+                status = manifest.file(job.row, column).stat()
+                stamps.append((status.st_size, status.st_mtime_ns))
+            except OSError:
+                stamps.append((0, 0))
+        hashed.update(json.dumps([job.member, job.row, stamps], default=str).encode() + b"\n")
+    return hashed.hexdigest()
+
+
+def _current(group: _Group) -> Index | None:
+    """The index of the shard that is there, if it is what this run would make."""
+    try:
+        index = read_index(group.tar)
+        whole = group.tar.stat().st_size == index.tar_bytes
+    except (InsonateError, OSError):
+        return None
+    return index if whole and index.made_from == group.made_from else None
+
+
+def _in_order(jobs: list[Job], results: Iterator[tuple[Job, Any]]) -> Iterator[tuple[Job, Any]]:
+    """Results in the order of the jobs; those that are early wait."""
+    early: dict[str, Any] = {}
+    for job in jobs:
+        while job.member not in early:
+            done, result = next(results)
+            early[done.member] = result
+        yield job, early.pop(job.member)
+
+
+def _write(group: _Group, stream: Iterator[tuple[Job, Packed | InsonateError]]) -> None:
+    """One shard and its index: the index is put in place last, and says that the tar is whole."""
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for job, result in itertools.islice(stream, len(group.jobs)):
+            if isinstance(result, InsonateError):
+                group.errors.append((job.row["path"], f"{result.what}. {result.mend}"))
+                continue
+            sides = {c: group.tar.name for c in job.row if is_path(c) and job.row[c]}
+            group.rows.append(dict.fromkeys(job.row, None) | result.row | sides)
+            yield from result.contents
+
+    def fill(file: BinaryIO) -> None:
+        group.places, group.tar_bytes = write_members(file, members())
+
+    def fill_index(file: BinaryIO) -> None:
+        file.write(_index(group).text().encode())
+
+    atomic_write_all({group.tar: fill, index_path(group.tar): fill_index})
+
+
+def _index(group: _Group) -> Index:
+    return Index(
+        tar_bytes=group.tar_bytes,
+        made_from=group.made_from,
+        members=group.places,
+        rows=[plain_row(row) for row in group.rows],
+        errors=group.errors,
+    )
+
+
+def _remove_others(out: Path, tars: set[Path]) -> None:
+    """Shards of an earlier, longer manifest."""
+    for tar in out.glob("shard-*.tar"):
+        if tar not in tars:
+            index_path(tar).unlink(missing_ok=True)
+            tar.unlink()
