@@ -14,6 +14,7 @@ import numpy as np
 
 from insonate.data.spacing import Spacing
 from insonate.measure import fetal
+from insonate.measure.age import hadlock_age
 from insonate.measure.ellipse import angle_deg, distance_mm, square_diameters, upright_diameters
 from insonate.measure.quantity import Quantity, quantity
 
@@ -50,7 +51,7 @@ def head(points_xy: np.ndarray, spacing: Spacing) -> Quantities:
     bpd_mm, ofd_mm = _lengths_mm(points_xy, spacing, ((0, 1), (2, 3)))
     hc = fetal.head_circumference(bpd_mm, ofd_mm)
     found = {"hc_mm": hc, "bpd_mm": fetal.bpd(bpd_mm), "ofd_mm": fetal.ofd(ofd_mm)}
-    found["ga_weeks"] = fetal.ga_from_hc(hc.value)
+    found["ga_weeks"] = hadlock_age(hc_mm=hc.value)
     if ofd_mm > 0:
         found["ci_percent"] = fetal.cephalic_index(bpd_mm, ofd_mm)
     return found
