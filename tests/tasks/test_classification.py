@@ -24,7 +24,7 @@ def lesion(**options):
     )
 
 
-@pytest.mark.parametrize("head", ["linear", "attentive"])
+@pytest.mark.parametrize("head", ["linear", "linear_probe", "attentive"])
 def test_probabilities_sum_to_one_and_do_not_change_under_a_mirror(head):
     task, given = lesion(head=head).eval(), batch()
     straight = task.predict(given, tta=True)

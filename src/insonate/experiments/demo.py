@@ -18,7 +18,12 @@ from insonate.experiments.pretraining import Problem, Study, run_study, say, sec
 from insonate.files import atomic_write
 from insonate.phantom import generate
 
-BACKBONE = {"name": "vit", "width": 128, "depth": 6, "heads": 4, "input_size": [96, 96], "patch": 8}
+BACKBONE = {
+    "name": "vit", "width": 96, "depth": 4, "heads": 4, "input_size": [96, 96], "patch": 8,
+    "conventions": "standardised",
+}  # fmt: skip
+NO_ZOOM = {"rotate_deg": 10.0, "shift": 0.05, "brightness": 0.2, "contrast": 0.2}
+"""sizes in mm must not be stretched"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,7 @@ class Size:
     labelled_fraction: float
 
 
-FULL = Size(patients=400, images_per_patient=2, pretrain_epochs=24, adapt_epochs=45, labelled_fraction=0.25)
+FULL = Size(patients=500, images_per_patient=2, pretrain_epochs=24, adapt_epochs=30, labelled_fraction=1.0)
 QUICK = Size(patients=48, images_per_patient=2, pretrain_epochs=3, adapt_epochs=4, labelled_fraction=1.0)
 
 
@@ -94,7 +99,7 @@ def phantom_data(folder: Path, size: Size, seed: int) -> Path:
 
 
 def demo_study(manifest: Path, size: Size, seed: int) -> Study:
-    """Head keypoints and lesion classes on a small ViT (1.3 M parameters)."""
+    """Head keypoints, class and size of lesions on a small ViT (0.5 M parameters)."""
     return Study(
         unlabelled=manifest,
         backbone=BACKBONE,
@@ -117,12 +122,25 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
                     "name": "classification",
                     "column": "lesion_class",
                     "classes": ["benign", "malignant"],
-                    "head": "attentive",
+                    "head": "linear_probe",
                 },
                 score="correct",
                 lower_is_better=False,
                 epochs=size.adapt_epochs,
                 fraction=size.labelled_fraction,
+                frozen_lr=1.0e-2,
+                augment=NO_ZOOM,
+            ),
+            Problem(
+                name="lesion size",
+                manifest=manifest,
+                task={"name": "regression", "column": "lesion_long_mm", "head": "linear_probe"},
+                score="abs_error",
+                lower_is_better=True,
+                epochs=size.adapt_epochs,
+                fraction=size.labelled_fraction,
+                frozen_lr=1.0e-2,
+                augment=NO_ZOOM,
             ),
         ],
     )

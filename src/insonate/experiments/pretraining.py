@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from insonate.recipes import Recipe, run_recipe
 
 PROTOCOLS: dict[str, str] = {"frozen": "none", "fine-tuned": "all"}
 """protocol → what of the backbone trains"""
+AUGMENT: dict[str, Any] = {
+    "rotate_deg": 10.0, "scale": [0.9, 1.1], "shift": 0.05, "brightness": 0.2, "contrast": 0.2,
+}  # fmt: skip
 INITS = ("random", "pretrained")
 
 
@@ -49,6 +52,9 @@ class Problem:
     fraction: float
     """share of the training patients whose labels are used: pretraining matters where labels are few"""
     batch: int = 16
+    frozen_lr: float = 3.0e-3
+    """learning rate of the head on the frozen encoder"""
+    augment: Mapping[str, Any] = field(default_factory=lambda: AUGMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,7 @@ class Study:
     backbone: Mapping[str, Any]
     pretrain_epochs: int
     problems: Sequence[Problem]
-    pretrain_batch: int = 32
+    pretrain_batch: int = 16
     seed: int = 0
 
 
@@ -135,10 +141,11 @@ def pretraining_recipe(study: Study) -> Recipe:
         objective={"name": "ijepa", "predictor_depth": 3, "predictor_width": 96, "ema": [0.99, 1.0]},
         optim={
             "epochs": study.pretrain_epochs,
-            "lr": 1.0e-3,
+            "lr": 2.0e-3,
+            "backbone_lr_scale": 0.1,  # the predictor must keep up with the encoder, or the features collapse
             "warmup_epochs": min(max(1, study.pretrain_epochs // 10), study.pretrain_epochs / 2),
-            "weight_decay": [0.04, 0.4],
-            "save_every": 100,
+            "weight_decay": 0.04,
+            "save_every": 200,
         },
     )
 
@@ -152,13 +159,7 @@ def problem_recipe(study: Study, problem: Problem, *, train: str, weights: Path 
             "batch": problem.batch,
             "fraction": problem.fraction,
             "val_split": None,
-            "augment": {
-                "rotate_deg": 10.0,
-                "scale": [0.9, 1.1],
-                "shift": 0.05,
-                "brightness": 0.2,
-                "contrast": 0.2,
-            },
+            "augment": dict(problem.augment),
         },
         backbone={
             **study.backbone,
@@ -168,9 +169,8 @@ def problem_recipe(study: Study, problem: Problem, *, train: str, weights: Path 
         task=dict(problem.task),
         optim={
             "epochs": problem.epochs,
-            "lr": 1.0e-3 if train == "none" else 5.0e-4,
+            "lr": problem.frozen_lr if train == "none" else 1.0e-3,
             "warmup_epochs": min(1, problem.epochs / 2),
-            "layer_decay": 0.75,
             "clip": 1.0,
         },
     )

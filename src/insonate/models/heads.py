@@ -33,6 +33,22 @@ class LinearHead(nn.Module):
         return self.final(tokens.patch.mean(dim=1))  # B O
 
 
+class LinearProbeHead(nn.Module):
+    """`LinearHead` after a BatchNorm without weights: features of any scale are read equally well.
+
+    Source: He et al. 2022 (MAE, arXiv 2111.06377), app. A.1, linear probing.
+    """
+
+    def __init__(self, embed_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(embed_dim, affine=False, eps=1e-6)
+        self.final = _small_linear(embed_dim, outputs)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → B O."""
+        return self.final(self.norm(tokens.patch.mean(dim=1).float()))  # B O
+
+
 class NormLinearHead(nn.Module):
     """Norm and a linear layer on the mean of the patch tokens, as in BEiT's and USFM's fine-tunes."""
 
@@ -131,6 +147,7 @@ def pyramid_channels(backbone: Backbone) -> list[int]:
 
 POOLED_HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "linear": LinearHead,
+    "linear_probe": LinearProbeHead,
     "attentive": AttentiveHead,
     "norm_linear": NormLinearHead,
     "class_token": ClassTokenHead,

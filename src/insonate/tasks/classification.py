@@ -36,8 +36,9 @@ class ClassificationConfig(TaskConfig):
     name: Literal["classification"] = "classification"
     classes: ClassNames = Field(min_length=2)
     """class names, as they stand in the manifest column"""
-    head: Literal["linear", "attentive", "norm_linear", "class_token", "sononet"] = "linear"
-    """mean of the tokens, or one learned query over them; norm_linear, class_token and sononet are those of
+    head: Literal["linear", "linear_probe", "attentive", "norm_linear", "class_token", "sononet"] = "linear"
+    """mean of the tokens (linear_probe: after a BatchNorm, for frozen backbones), or one learned query over
+    them; norm_linear, class_token and sononet are those of
     the fine-tunes of USFM, timm and SonoNet"""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """part of the target that is spread over all classes"""

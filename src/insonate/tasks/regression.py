@@ -32,8 +32,9 @@ class RegressionConfig(TaskConfig):
     """Options of `regression`."""
 
     name: Literal["regression"] = "regression"
-    head: Literal["linear", "attentive"] = "linear"
-    """mean of the tokens, or one learned query over them"""
+    head: Literal["linear", "linear_probe", "attentive"] = "linear"
+    """mean of the tokens (linear_probe: after a BatchNorm, for frozen backbones), or one learned query over
+    them"""
     mean: float | None = None
     """of the column over the training items; None: of `Regression.fit`, else of the first batch"""
     std: float | None = Field(default=None, gt=0.0)
