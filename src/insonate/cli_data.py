@@ -79,6 +79,48 @@ def data_split(
 
 
 @data_app.command(
+    "shard", epilog="Example: insonate data shard archive/manifest.parquet --out shards --size 256"
+)
+def data_shard(
+    manifest: Annotated[Path, typer.Argument(help="manifest of the media")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the shards and their manifest")],
+    size: Annotated[int, typer.Option(min=0, max=8192, help="longest side in pixels; 0 keeps all")] = 256,
+    quality: Annotated[int, typer.Option(min=1, max=95, help="of the JPEG frames")] = 92,
+    colour: Annotated[bool, typer.Option("--colour", help="keep colour; else grey")] = False,
+    crop: Annotated[
+        Literal["none", "regions"], typer.Option(help="regions: to the pictures that a DICOM names")
+    ] = "none",
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="of the manifest in one shard")] = 512,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where an item is left out")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack media into tar files for training: cropped, resized, as JPEG frames, with an index.
+
+    Train on OUT/manifest.parquet as on any other. Items that cannot be read are named on stderr. A second
+    run packs only what has changed.
+    """
+    from insonate.data.manifest import Manifest
+    from insonate.data.shards import PackOptions, shard
+    from insonate.progress import tracked
+
+    options = PackOptions(size_px=size or None, quality=quality, colour=colour, crop=crop)
+    result = shard(Manifest.read(manifest), out, options, items=items, workers=workers, track=tracked)
+    for name, reason in result.errors:
+        warn(f"{one_line(name)}: {one_line(reason)}")
+    shown = {
+        "manifest": str(out / "manifest.parquet"), "items": len(result.manifest), "shards": result.shards,
+        "unchanged": result.kept,
+        "errors": [{"path": name, "reason": reason} for name, reason in result.errors],
+    }  # fmt: skip
+    told = f"{out}: {len(result.manifest)} items in {result.shards} shards, {result.kept} of them unchanged"
+    say(json.dumps(shown) if as_json else told)
+    raise typer.Exit(1 if strict and result.errors else 0)
+
+
+@data_app.command(
     "phantom", epilog="Example: insonate data phantom phantom --patients 200 --formats png,dicom"
 )
 def data_phantom(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from insonate.cli import main
 from insonate.data import media, shards
 from insonate.data.dataset import ManifestDataset
 from insonate.data.manifest import Manifest
@@ -215,3 +216,16 @@ def test_a_full_disk_leaves_no_half_shard(archive, tmp_path, monkeypatch):
     with pytest.raises(InsonateError, match="the disk is full"):
         shards.shard(archive, tmp_path / "out", workers=1)
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".lock"}
+
+
+def test_the_command_names_what_it_leaves_out(archive, tmp_path, monkeypatch, capsys):
+    (archive.root / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    archive.write(archive.root / "manifest.csv")
+    words = ["insonate", "data", "shard", str(archive.root / "manifest.csv"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [*words, "--size", "32", "--strict", "--workers", "1"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr()
+    assert stop.value.code == 1
+    assert "5 items in 1 shards" in told.out
+    assert "1.png: " in told.err
