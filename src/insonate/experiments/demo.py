@@ -14,14 +14,10 @@ from insonate.data.scan import scan
 from insonate.deploy import predict_media
 from insonate.errors import InsonateError
 from insonate.evaluate import Section, Text, picture, render_report
-from insonate.experiments.pretraining import Problem, Study, run_study, say, sections
+from insonate.experiments.pretraining import SMALL_VIT, Problem, Study, run_study, say, sections
 from insonate.files import atomic_write
 from insonate.phantom import generate
 
-BACKBONE = {
-    "name": "vit", "width": 96, "depth": 4, "heads": 4, "input_size": [96, 96], "patch": 8,
-    "conventions": "standardised",
-}  # fmt: skip
 NO_ZOOM = {"rotate_deg": 10.0, "shift": 0.05, "brightness": 0.2, "contrast": 0.2}
 """sizes in mm must not be stretched"""
 
@@ -102,7 +98,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
     """Head keypoints, class and size of lesions on a small ViT (0.5 M parameters)."""
     return Study(
         unlabelled=manifest,
-        backbone=BACKBONE,
+        backbone=SMALL_VIT,
         pretrain_epochs=size.pretrain_epochs,
         seed=seed,
         problems=[

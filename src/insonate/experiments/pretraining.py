@@ -31,6 +31,11 @@ from insonate.recipes import Recipe, run_recipe
 
 PROTOCOLS: dict[str, str] = {"frozen": "none", "fine-tuned": "all"}
 """protocol → what of the backbone trains"""
+SMALL_VIT: dict[str, Any] = {
+    "name": "vit", "width": 96, "depth": 4, "heads": 4, "input_size": [96, 96], "patch": 8,
+    "conventions": "standardised",
+}  # fmt: skip
+"""0.5 M parameters, 12 × 12 patches"""
 AUGMENT: dict[str, Any] = {
     "rotate_deg": 10.0, "scale": [0.9, 1.1], "shift": 0.05, "brightness": 0.2, "contrast": 0.2,
 }  # fmt: skip
