@@ -18,6 +18,7 @@ from torchvision import tv_tensors
 from insonate.data import media
 from insonate.data.augment import Augment
 from insonate.data.manifest import Manifest, Row
+from insonate.data.pointorders import ordered
 from insonate.data.sample import Meta, Sample
 from insonate.data.sampler import ItemKey, seed_of
 from insonate.data.shards.read import open_row
@@ -144,6 +145,8 @@ class ManifestDataset(Dataset[Sample]):
             points = geometry.points(label)  # K 2
             if geometry.mirrored:
                 points = points[list(target.hflip)]
+            if self.augment is not None:  # a rotation may have put the other end first
+                points = ordered(points, target.rules)
             seen = np.isfinite(points).all(1)
             if self.augment is not None:  # a point that was moved out of the input cannot be learned
                 size = np.array([self.fmt.width, self.fmt.height])

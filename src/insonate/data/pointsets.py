@@ -1,15 +1,16 @@
 """The nine keypoint tasks of FU_Biometry (IUGC/FUGC/FM_UIA): names, and what flips do to the order.
 
-Order is the internal one: in pairs without an anatomical direction the point with the smaller x (or y) comes
-first; HC and FA have their horizontal pair right first. Source: the challenge's label files; the
-permutations are involutions that keep this order. `names` of PLAX, PSAX, A4C and IVC follow the challenge's
-columns, with 上下 and 左右 written as long and trans.
+Order is the internal one of `pointorders.py`: in pairs without an anatomical direction the point with the
+smaller x (or y) comes first; HC and FA have their horizontal pair right first. Source: the
+challenge's label files; the permutations are involutions that keep this order. `names` of PLAX, PSAX, A4C and
+IVC follow the challenge's columns, with 上下 and 左右 written as long and trans.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from insonate.data.pointorders import INTERNAL
 from insonate.data.targets import PointsTarget
 
 
@@ -24,7 +25,7 @@ class PointSet:
 
     def target(self, column: str) -> PointsTarget:
         """What a dataset reads for these points."""
-        return PointsTarget(column=column, names=self.names, hflip=self.hflip)
+        return PointsTarget(column=column, names=self.names, hflip=self.hflip, rules=INTERNAL[self.name])
 
 
 def _pairs(*names: str) -> tuple[str, ...]:

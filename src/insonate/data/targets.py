@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from insonate.data.pointorders import PairRule
+
 UNLABELLED = 255
 """mask level of pixels that give no loss and no score, where a mask has more than two classes"""
 
@@ -46,6 +48,8 @@ class PointsTarget:
     names: tuple[str, ...]
     hflip: tuple[int, ...]
     """order of the points after the image was mirrored left-right"""
+    rules: tuple[PairRule, ...] = ()
+    """of pairs whose order follows from where they lie; an augmentation may change it"""
 
 
 Target = ClassTarget | ValueTarget | MaskTarget | PointsTarget

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from insonate.data.pointorders import INTERNAL
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointsTarget
@@ -105,7 +106,8 @@ class Keypoints(Task):
 
     def target(self) -> PointsTarget:
         """The column of 2·K floats."""
-        return PointsTarget(column=self.config.column, names=self.names, hflip=self.hflip)
+        rules = INTERNAL.get(self.config.points or "", ())
+        return PointsTarget(column=self.config.column, names=self.names, hflip=self.hflip, rules=rules)
 
     def forward(self, batch: Batch) -> Losses:
         """Coordinate loss plus `js_weight` times the divergence; a point without a label gives none."""
