@@ -9,6 +9,7 @@
 - `venous`: collapse of the inferior vena cava, pressures of the right heart.
 - `ventricle`: left heart from diameters, areas and velocities; surface of the body.
 - `discs`: volume of the left ventricle by discs in one and two planes.
+- `derived`: what follows from the quantities of several pictures of one fetus, heart or vein.
 """
 
 from insonate.measure.age import hadlock_age, intergrowth_age

@@ -23,6 +23,8 @@ RANGES = {
     "lv_mm": (15.0, 90.0), "ivs_mm": _WALL, "lvpw_mm": _WALL, "la_mm": (12.0, 80.0),
     "lvot_mm": _AORTA, "av_mm": _AORTA, "vao_mm": _AORTA, "stj_mm": _AORTA, "aao_mm": _AORTA,
     "lv_long_mm": _LONG, "rv_long_mm": _LONG, "la_long_mm": _LONG, "ra_long_mm": _LONG,
+    "la_area_cm2": (2.0, 80.0), "ra_area_cm2": (2.0, 80.0), "lv_sphericity_ratio": (0.2, 1.2),
+    "rv_lv_ratio": (0.2, 2.5),
     "lv_trans_mm": _WIDE, "rv_trans_mm": _WIDE, "la_trans_mm": _WIDE, "ra_trans_mm": _WIDE,
     "lv_fs_percent": (5.0, 60.0), "ef_percent": (5.0, 90.0), "lv_ml": (5.0, 500.0),
     "lv_mass_g": (30.0, 600.0), "lv_mass_index_g_per_m2": (20.0, 300.0), "rwt_ratio": (0.15, 1.5),
