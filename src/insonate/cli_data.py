@@ -48,6 +48,45 @@ def data_scan(
     raise typer.Exit(1 if strict and (result.errors or result.manifest.notes) else 0)
 
 
+@data_app.command("deidentify", epilog="Example: insonate data deidentify archive clean --key secret.key")
+def data_deidentify(
+    folder: Annotated[Path, typer.Argument(help="folder with the originals")],
+    out: Annotated[Path, typer.Argument(help="folder for the clean archive")],
+    private: Annotated[
+        Path | None, typer.Option(help="for what leads back to the originals; else OUT.private")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="secret key file, made if absent; else in PRIVATE")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an archive without identity: keyed names, clean headers, only echoes.
+
+    What could not be cleaned is listed in PRIVATE/errors.jsonl, since its name may name a person. The same
+    command again goes on where it was cut off.
+    """
+    from insonate.data.deidentify import deidentify
+    from insonate.progress import tracked
+
+    result = deidentify(folder, out, private=private, key=key, workers=workers, track=tracked)
+    if result.errors:
+        warn(f"{len(result.errors)} files were left out: see {result.private / 'errors.jsonl'}")
+    for note in result.notes:
+        warn(one_line(note))
+    shown = {
+        "manifest": str(out / "manifest.parquet"), "private": str(result.private),
+        "items": len(result.manifest), "unchanged": result.kept, "errors": len(result.errors),
+        "notes": list(result.notes),
+    }  # fmt: skip
+    kept = f", {result.kept} made earlier" if result.kept else ""
+    line = f"{out / 'manifest.parquet'}: {len(result.manifest)} items{kept}, {len(result.errors)} left out"
+    look = f"Look at {result.private / 'before_after_001.png'}; never hand that folder on"
+    say(json.dumps(shown) if as_json else f"{line}\n{look}")
+    raise typer.Exit(1 if strict and (result.errors or result.notes) else 0)
+
+
 @data_app.command(
     "split", epilog="Example: insonate data split manifest.parquet --out split.parquet --val 0.1 --test 0.2"
 )

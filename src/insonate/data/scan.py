@@ -79,7 +79,7 @@ def scan(
         _check_place(Path(out), directory)  # before a scan of hours
         earlier = _earlier(Path(out), directory)
     errors: list[Unread] = []
-    names = list(_names(directory, errors))
+    names = list(media_names(directory, errors))
     rows = {name: earlier[name] for name in names if _unchanged(directory / name, earlier.get(name))}
     kept = len(rows)
     new = [name for name in names if name not in rows]
@@ -181,7 +181,9 @@ def _check_place(out: Path, directory: Path) -> None:
     writable(out.parent)
 
 
-def _names(directory: Path, errors: list[Unread]) -> Iterator[str]:
+def media_names(directory: Path, errors: list[Unread]) -> Iterator[str]:
+    """Paths of all files under a folder but hidden ones, in order; folders that are closed go to `errors`."""
+
     def closed(error: OSError) -> None:
         path = os.path.relpath(error.filename or directory, directory)
         errors.append(Unread(path=path, reason=f"cannot be opened ({error.strerror}). Check the folder"))

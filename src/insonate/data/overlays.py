@@ -1,0 +1,93 @@
+"""Text that is drawn into the echoes: letters are bright, flat, sharp-edged, and stand in rows.
+
+Shapes: T frames, H W pixels, 3 = RGB. In a clip only what stays on the same place counts, which leaves moving
+speckle out. Level writing is found; a single letter, an arrow or slanted writing is not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from insonate.data.sector import Box, Mask
+
+BRIGHT = 130
+"""grey from which a pixel may be ink"""
+EDGE = 70
+"""grey by which ink stands above what lies two pixels beside it"""
+LEAST_PX, MOST_PX = 5, 64
+"""height of a letter"""
+ROW = 3
+"""letters that make writing"""
+MARGIN_PX = 3
+
+
+def find_text(frames: np.ndarray, mask: Mask) -> list[Box]:
+    """Boxes (left, top, right, bottom) around writing within the mask.
+
+    Args:
+        frames: T H W or T H W 3, uint8.
+        mask: H W: where to look.
+    """
+    grey = frames if frames.ndim == 3 else frames.max(-1)
+    steady = grey.min(0).astype(np.int16)  # H W
+    around = ndimage.grey_opening(steady, size=(7, 7))
+    ink = (steady >= BRIGHT) & (steady - around >= EDGE) & mask
+    labels, _ = ndimage.label(ink, np.ones((3, 3)))
+    letters = [
+        box
+        for number, slices in enumerate(ndimage.find_objects(labels), 1)
+        if (box := _letter(labels, number, slices, steady)) is not None
+    ]
+    return [_with_margin(row, mask.shape) for row in _rows(letters)]
+
+
+def _letter(
+    labels: npt.NDArray[np.int32], number: int, slices: tuple[slice, slice], steady: npt.NDArray[np.int16]
+) -> Box | None:
+    top, bottom, left, right = slices[0].start, slices[0].stop, slices[1].start, slices[1].stop
+    height, width = bottom - top, right - left
+    if not (LEAST_PX <= height <= MOST_PX and width <= 1.6 * height + 2):
+        return None
+    shape = labels[slices] == number
+    inner = steady[slices][shape]
+    if inner.std() > 30 or not 0.1 <= shape.mean() <= 0.95:
+        return None
+    ring = ndimage.binary_dilation(np.pad(shape, 2), iterations=2)
+    near = ndimage.binary_dilation(np.pad(shape, 2), iterations=1)
+    padded = np.pad(steady, 2, mode="edge")[top : bottom + 4, left : right + 4]
+    if np.median(inner) - np.median(padded[ring & ~near]) < EDGE:
+        return None
+    return left, top, right, bottom
+
+
+def _rows(letters: list[Box]) -> list[Box]:
+    """Boxes of letters that stand side by side, three or more of like height."""
+    waiting, rows = sorted(letters), []
+    while waiting:
+        row = [waiting.pop(0)]
+        for letter in list(waiting):
+            last = row[-1]
+            height, other = last[3] - last[1], letter[3] - letter[1]
+            level = abs((last[1] + last[3]) - (letter[1] + letter[3])) <= 0.9 * max(height, other)
+            alike = max(height, other) <= 1.8 * min(height, other)
+            if level and alike and -2 <= letter[0] - last[2] <= 1.5 * max(height, other):
+                row.append(letter)
+                waiting.remove(letter)
+        if len(row) >= ROW:
+            edges = np.array(row)
+            rows.append((*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()))
+    return rows
+
+
+def _with_margin(box: Box, size: tuple[int, ...]) -> Box:
+    left, top, right, bottom = box
+    margin = MARGIN_PX + (bottom - top) // 3
+    height, width = size
+    return (
+        max(0, left - margin),
+        max(0, top - margin),
+        min(width, right + margin),
+        min(height, bottom + margin),
+    )
