@@ -2,6 +2,7 @@
 
 | file | content |
 |-|-|
+| `agreement.py` | measurements: bias, limits of agreement, ICC; points: errors and success rates |
 | `statistics.py` | bootstrap intervals by patient, paired differences, Bland–Altman |
 | `evaluation.py` | `Evaluation`: what a model scored; comparing two of them |
 | `run.py` | `evaluate_model`: predictions, scores, groups, the trivial answer |
@@ -12,7 +13,22 @@
 Imports hub, tasks and data.
 """
 
-from insonate.evaluate.charts import bland_altman_chart, confusion, intervals_chart, learning_curves
+from insonate.evaluate.agreement import (
+    Agreement,
+    OverTasks,
+    PointErrors,
+    agreements,
+    icc,
+    over_tasks,
+    point_errors,
+)
+from insonate.evaluate.charts import (
+    bland_altman_chart,
+    confusion,
+    intervals_chart,
+    learning_curves,
+    success_chart,
+)
 from insonate.evaluate.evaluation import Evaluation, compare_evaluations
 from insonate.evaluate.page import metrics_table
 from insonate.evaluate.report import Picture, Section, Table, Text, picture, render_report
@@ -27,13 +43,17 @@ from insonate.evaluate.statistics import (
 )
 
 __all__ = [
+    "Agreement",
     "BlandAltman",
     "Evaluation",
     "Interval",
+    "OverTasks",
     "Picture",
+    "PointErrors",
     "Section",
     "Table",
     "Text",
+    "agreements",
     "bland_altman",
     "bland_altman_chart",
     "bootstrap_mean",
@@ -41,11 +61,15 @@ __all__ = [
     "compare_evaluations",
     "confusion",
     "evaluate_model",
+    "icc",
     "intervals_chart",
     "learning_curves",
     "metrics_table",
+    "over_tasks",
     "paired_difference",
     "picture",
+    "point_errors",
     "predict_loop",
     "render_report",
+    "success_chart",
 ]

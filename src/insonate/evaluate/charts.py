@@ -1,4 +1,4 @@
-"""Charts of the report, as SVG: learning curve, confusion matrix, Bland–Altman, intervals side by side.
+"""Charts of the report, as SVG: learning curve, confusion matrix, Bland–Altman, success rates, intervals.
 
 matplotlib is imported when the first chart is drawn, without pyplot and without a display.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from insonate.errors import one_line
+from insonate.evaluate.agreement import PointErrors
 from insonate.evaluate.report import Picture
 from insonate.evaluate.statistics import BlandAltman, Interval
 
@@ -78,6 +79,21 @@ def bland_altman_chart(agreement: BlandAltman, name: str) -> Picture:
         f"{agreement.low:.3g} to {agreement.high:.3g}"
     )
     return _chart(draw, caption)
+
+
+def success_chart(points: PointErrors) -> Picture:
+    """Part of the points found within a distance, over that distance."""
+
+    def draw(axes: Any) -> None:
+        thresholds, rates = points.curve
+        axes.plot(thresholds, rates, color=COLOURS[0], linewidth=1.5)
+        axes.set_xlim(0, float(thresholds[-1]))
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("distance, px of the original")
+        axes.set_ylabel("part of the points within it")
+        axes.grid(alpha=0.3)
+
+    return _chart(draw, f"Success rate of all points; area under the curve {points.area:.3f}")
 
 
 def intervals_chart(intervals: Mapping[str, Interval], caption: str, *, zero: bool = False) -> Picture:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from insonate.errors import InsonateError
+from insonate.evaluate.agreement import Agreement, PointErrors
 from insonate.evaluate.report import Picture
 from insonate.evaluate.statistics import Interval, paired_difference
 
@@ -33,6 +34,10 @@ class Evaluation:
     """model minus trivial, paired by item"""
     groups: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     """site, vendor → its value → metric; only where there are two values or more"""
+    agreements: dict[str, Agreement] = field(default_factory=dict)
+    """measurement → bias, limits of agreement, ICC"""
+    points: PointErrors | None = None
+    """errors by point and success rates, of keypoints"""
     synthetic: bool = False
     examples: tuple[Picture, ...] = ()
     """best, median and worst items, drawn"""
@@ -47,6 +52,8 @@ class Evaluation:
                 column: {name: table(metrics) for name, metrics in values.items()}
                 for column, values in self.groups.items()
             },
+            "agreement": {name: one.to_dict() for name, one in self.agreements.items()},
+            "points": None if self.points is None else self.points.to_dict(),
             "items": [
                 {"item_id": item, "patient_id": patient, "scores": {n: s[i] for n, s in self.scores.items()}}
                 for i, (item, patient) in enumerate(zip(self.item_ids, self.patients, strict=True))

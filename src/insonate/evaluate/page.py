@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves
+from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves, success_chart
 from insonate.evaluate.evaluation import Evaluation
 from insonate.evaluate.report import Cell, Part, Section, Table, Text
 from insonate.evaluate.statistics import POOLED_RESAMPLES, RESAMPLES, bland_altman
@@ -32,7 +31,8 @@ def evaluation_sections(
     return [
         Section("Result", [metrics_table(evaluation)]),
         *(Section(f"By {column}", [groups_table(evaluation, column)]) for column in evaluation.groups),
-        Section("Agreement", _agreement(evaluation.kind, predictions, truths)),
+        Section("Points", points_parts(evaluation)),
+        Section("Agreement", _agreement(evaluation, predictions, truths)),
         Section("Measurements", measurements_table(predictions, truths)),
         Section("Predictions", evaluation.examples),
         Section("Learning curve", curves),
@@ -72,25 +72,53 @@ def groups_table(evaluation: Evaluation, column: str) -> Table:
     )
 
 
-def _agreement(kind: str, predictions: Sequence[Prediction], truths: Sequence[Prediction]) -> list[Part]:
-    if kind == "classification":
+def points_parts(evaluation: Evaluation) -> list[Part]:
+    """Errors by point and success rates; [] where the task has no points."""
+    points = evaluation.points
+    if points is None:
+        return []
+    caption = f"Mean radial error in px (95 % interval); {points.missing} points without a label are left out"
+    rows: list[list[Cell]] = [[name, one, one.items] for name, one in points.per_point.items()]
+    success: list[list[Cell]] = [[name, rate, rate.items] for name, rate in points.success.items()]
+    return [
+        Table(columns=["point", "error", "items"], rows=rows, caption=caption),
+        Table(
+            columns=["within", "part of the points", "items"], rows=success,
+            caption="Success rate (95 % interval)",
+        ),
+        success_chart(points),
+    ]  # fmt: skip
+
+
+def _agreement(
+    evaluation: Evaluation, predictions: Sequence[Prediction], truths: Sequence[Prediction]
+) -> list[Part]:
+    if evaluation.kind == "classification":
         return [confusion(_classes(predictions), _classes(truths), truths[0].names)]
-    parts: list[Part] = []
-    for name in dict.fromkeys(name for truth in truths for name in truth.measurements):
-        agreement = bland_altman(_measured(predictions, name), _measured(truths, name))
-        if len(agreement.differences) > 1:
-            parts.append(bland_altman_chart(agreement, name))
-    return parts
+    told = [one for one in evaluation.agreements.values() if one.statistics]
+    if not told:
+        return []
+    columns = ["mean_abs_error", "bias", "low", "high", "icc"]
+    rows: list[list[Cell]] = [
+        [
+            one.name,
+            *(one.statistics[column] for column in columns),
+            len(one.truth),
+            one.missing,
+            one.implausible,
+        ]
+        for one in told
+    ]
+    table = Table(
+        columns=["measurement", "mean error", "bias", "limits: lower", "upper", "ICC(2,1)", "items",
+                 "not predicted", "label out of range"],
+        rows=rows, caption="Prediction against label (95 % interval), in the unit of the measurement",
+    )  # fmt: skip
+    return [table, *(bland_altman_chart(bland_altman(one.predicted, one.truth), one.name) for one in told)]
 
 
 def _classes(predictions: Sequence[Prediction]) -> list[int]:
     return [int(prediction.value.argmax()) for prediction in predictions]
-
-
-def _measured(predictions: Sequence[Prediction], name: str) -> list[float]:
-    """The measurement of each item; NaN where it is missing."""
-    found = [prediction.measurements.get(name) for prediction in predictions]
-    return [math.nan if one is None else one.value for one in found]
 
 
 def measurements_table(predictions: Sequence[Prediction], truths: Sequence[Prediction]) -> list[Part]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from insonate.data import Batch, Loader, Manifest, ManifestDataset
 from insonate.data.manifest import Row, patient_key
 from insonate.errors import ManifestError, ModelError
+from insonate.evaluate.agreement import agreements, point_errors
 from insonate.evaluate.evaluation import Evaluation, Scores
 from insonate.evaluate.page import evaluation_sections
 from insonate.evaluate.report import Picture, picture, render_report
@@ -187,6 +188,8 @@ def _evaluated(
             if name in plain_scores
         },
         groups=_groups(scores, truths, seed),
+        agreements=agreements(predictions, truths, resamples=POOLED_RESAMPLES, seed=seed),
+        points=point_errors(predictions, truths, seed=seed),
         synthetic=any(row.get("site") == "phantom" or row.get("synthetic") for row in dataset.rows),
         examples=_examples(task, dataset, predictions, truths, scores),
     )
