@@ -6,6 +6,7 @@ classification     one of several classes an item
 regression         one number an item
 segmentation       a class for each pixel
 keypoints          named points, and the lengths between them
+ensemble           several keypoint models as one: median of points, soup of weights
 points_measured    what the named point sets measure
 scores             metrics over all items
 weighted           weighted means over a batch
