@@ -73,6 +73,8 @@ def test_success_rates_count_labelled_points_only():
     found = [prediction([(13, 10), (20, 32)]), prediction([(10, 10), (0, 0)])]
     errors = point_errors(found, truth)
     assert [errors.per_point[name].value for name in ("a", "b")] == [1.5, 12.0]
+    assert errors.per_point_mm["b"].value == 6.0
+    assert errors.per_point_mm["a"].items == 1
     assert errors.success["2px"].value == pytest.approx(0.5)  # none of two, one of one
     assert errors.success["4px"].value == pytest.approx(0.75)
     assert errors.success["20px"].value == pytest.approx(1.0)

@@ -53,9 +53,10 @@ class Agreement:
 class PointErrors:
     """Radial errors of the points of a task."""
 
-    names: tuple[str, ...]
     per_point: dict[str, Interval]
     """point → mean radial error in px"""
+    per_point_mm: dict[str, Interval]
+    """the same in mm, over the items whose spacing is known"""
     success: dict[str, Interval]
     """threshold (`2px`, `1mm`) → part of the labelled points found within it, mean over items"""
     curve: tuple[np.ndarray, np.ndarray]
@@ -70,6 +71,7 @@ class PointErrors:
         thresholds, rates = self.curve
         return {
             "per_point_px": {name: interval.to_dict() for name, interval in self.per_point.items()},
+            "per_point_mm": {name: interval.to_dict() for name, interval in self.per_point_mm.items()},
             "success": {name: interval.to_dict() for name, interval in self.success.items()},
             "curve": {"threshold_px": thresholds.tolist(), "rate": rates.tolist(), "area": self.area},
             "missing_points": self.missing,
@@ -114,13 +116,17 @@ def point_errors(
     thresholds = np.linspace(0, CURVE_PX, CURVE_STEPS)
     found = np.sort(radial_px[labelled & np.isfinite(radial_px)])
     rates = np.searchsorted(found, thresholds, side="right") / max(1, labelled.sum())
-    names = truths[0].names
+
+    def by_point(radial: np.ndarray) -> dict[str, Interval]:
+        known = np.where(labelled, radial, np.nan)  # N K
+        return {
+            name: bootstrap_mean(column, patients, seed=seed)
+            for name, column in zip(truths[0].names, known.T, strict=True)
+        }
+
     return PointErrors(
-        names=names,
-        per_point={
-            name: bootstrap_mean(np.where(labelled[:, k], radial_px[:, k], np.nan), patients, seed=seed)
-            for k, name in enumerate(names)
-        },
+        per_point=by_point(radial_px),
+        per_point_mm=by_point(radial_mm),
         success={name: bootstrap_mean(part, patients, seed=seed) for name, part in success.items()},
         curve=(thresholds, rates),
         area=float((rates[1:] + rates[:-1]).mean() / 2),

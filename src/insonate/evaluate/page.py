@@ -77,11 +77,13 @@ def points_parts(evaluation: Evaluation) -> list[Part]:
     points = evaluation.points
     if points is None:
         return []
-    caption = f"Mean radial error in px (95 % interval); {points.missing} points without a label are left out"
-    rows: list[list[Cell]] = [[name, one, one.items] for name, one in points.per_point.items()]
+    caption = f"Mean radial error (95 % interval); {points.missing} points without a label are left out"
+    rows: list[list[Cell]] = [
+        [name, one, points.per_point_mm[name], one.items] for name, one in points.per_point.items()
+    ]
     success: list[list[Cell]] = [[name, rate, rate.items] for name, rate in points.success.items()]
     return [
-        Table(columns=["point", "error", "items"], rows=rows, caption=caption),
+        Table(columns=["point", "error, px", "error, mm", "items"], rows=rows, caption=caption),
         Table(
             columns=["within", "part of the points", "items"], rows=success,
             caption="Success rate (95 % interval)",
