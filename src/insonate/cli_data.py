@@ -198,7 +198,10 @@ def data_datasets(
 
     if name is None:
         for known, adapter in ADAPTERS.items():
-            say(f"{known:<20} {(adapter.__doc__ or '').strip().partition(chr(10))[0]}".rstrip())
+            facts = (adapter.licence, adapter.size, adapter.where, adapter.citation)
+            say(f"{known:<18} {adapter.about}")
+            if adapter.licence:
+                say("\n".join(f"{'':<18}   {fact}" for fact in facts))
         return
     if name not in ADAPTERS:
         raise InsonateError("data datasets", f"no data set is called {name!r}", nearest(name, ADAPTERS))
