@@ -113,7 +113,11 @@ def test_decoded_points_and_measurements_are_those_of_the_original():
     assert told["ga_weeks"]["limits"] == [12, 42]
 
     given["meta"] = [meta(spacing_mm=None)]
-    assert task.decode(outputs, given)[0].measurements == {}
+    (unscaled,) = task.decode(outputs, given)
+    lengths = {name: one.value for name, one in unscaled.measurements.items()}
+    assert lengths == pytest.approx({"bpd_px": 40, "ofd_px": 60, "hc_px": 2 * sizes["hc_mm"]})
+    assert unscaled.measurements["hc_px"].in_range is None
+    assert unscaled.text().endswith("the spacing is unknown")
 
 
 def test_a_number_out_of_its_range_is_given_with_a_flag_in_json_and_picture():

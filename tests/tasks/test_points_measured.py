@@ -30,7 +30,9 @@ def test_each_task_tells_just_what_it_says(name):
         for key, one in found.items()
         if key != "rv_mm" and not key.startswith("ad_")
     )
-    assert measure(MEASURED[name], points, None) == {}
+    unscaled = measure(MEASURED[name], points, None)
+    assert {one.unit for one in unscaled.values()} == {"px"}
+    assert len(unscaled) == sum(key.endswith("_mm") for key in found)
     missing = np.full_like(points, np.nan)
     assert of(name, missing) == {}
 

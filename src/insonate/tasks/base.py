@@ -86,10 +86,11 @@ class Prediction:
         """What it says, in a line."""
         if self.kind == "classification":
             return f"{self.names[int(self.value.argmax())]} {float(self.value.max()):.2f}"
+        unknown = ", in px: the spacing is unknown" if self.meta.spacing is None else ""
         if self.measurements:
             sizes = self.measurements.items()
-            return ", ".join(f"{name.rpartition('_')[0] if one.unit else name} {one}" for name, one in sizes)
-        unknown = ", in px: the spacing is unknown" if self.meta.spacing is None else ""
+            told = ", ".join(f"{name.rpartition('_')[0] if one.unit else name} {one}" for name, one in sizes)
+            return told + (unknown if self.kind == "keypoints" else "")
         return f"{len(self.names)} {'points' if self.kind == 'keypoints' else 'classes'}{unknown}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the named point sets measure: points in pixels of the original and a spacing → quantities in mm.
+"""What the named point sets measure: points in pixels of the original and a spacing → quantities.
 
 The point orders are those of `insonate.data.pointsets`. A measurement whose points are missing (NaN) is left
 out; one that is out of its range says so.
@@ -52,11 +52,21 @@ class Measured:
 
 
 def measure(measured: Measured | None, points_xy: np.ndarray, spacing: Spacing | None) -> Quantities:
-    """The measurements that are known: none without a spacing."""
-    if measured is None or spacing is None:
+    """The measurements that are known; without a spacing, lengths in pixels (`hc_px`) and nothing else."""
+    if measured is None:
         return {}
-    found = measured.compute(points_xy, spacing)
+    found = _in_pixels(measured, points_xy) if spacing is None else measured.compute(points_xy, spacing)
     return {name: one for name, one in found.items() if math.isfinite(one.value)}
+
+
+def _in_pixels(measured: Measured, points_xy: np.ndarray) -> Quantities:
+    """Lengths as if a pixel were 1 mm, told in pixels; angles and ratios need pixels known to be square."""
+    found = measured.compute(points_xy, Spacing(row_mm=1.0, col_mm=1.0))
+    lengths = {name.removesuffix("_mm"): one for name, one in found.items() if name.endswith("_mm")}
+    return {
+        f"{name}_px": quantity(f"{name}_px", one.value, one.reference, convention=one.convention)
+        for name, one in lengths.items()
+    }
 
 
 def head(points_xy: np.ndarray, spacing: Spacing) -> Quantities:
