@@ -127,7 +127,7 @@ def data_shard(
     quality: Annotated[int, typer.Option(min=1, max=95, help="of the JPEG frames")] = 92,
     colour: Annotated[bool, typer.Option("--colour", help="keep colour; else grey")] = False,
     crop: Annotated[
-        Literal["none", "regions"], typer.Option(help="regions: to the pictures that a DICOM names")
+        Literal["none", "sector"], typer.Option(help="sector: to the echoes, black outside them")
     ] = "none",
     items: Annotated[int, typer.Option(min=1, max=100_000, help="of the manifest in one shard")] = 512,
     workers: Annotated[
@@ -164,22 +164,33 @@ def data_shard(
 )
 def data_phantom(
     out: Annotated[Path, typer.Argument(help="folder to make")],
-    kind: Annotated[Literal["fetal", "lesion", "mixed"], typer.Option(help="scenes")] = "mixed",
+    kind: Annotated[Literal["fetal", "lesion", "mixed", "heart"], typer.Option(help="scenes")] = "mixed",
     patients: Annotated[int, typer.Option(min=1, max=1_000_000)] = 100,
-    images_per_patient: Annotated[int, typer.Option(min=1, max=1000)] = 2,
+    images_per_patient: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="2 unless given; of a heart, 1 of each view")
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option(help="of hearts, with commas between: A4C, PLAX, …; all ten unless given")
+    ] = None,
+    missing: Annotated[float, typer.Option(help="share of the views that a heart study lacks")] = 0.0,
+    ef_pct: Annotated[float | None, typer.Option(help="ejection fraction of all hearts; else drawn")] = None,
     size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
     formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Make synthetic labelled ultrasound with a manifest."""
-    from insonate.phantom import generate
+    from insonate.phantom import VIEWS, generate
 
     kinds = tuple(part.strip() for part in formats.split(","))
+    asked = VIEWS if views is None else tuple(part.strip() for part in views.split(","))
     manifest = generate(
         out,
         kind=kind,
         patients=patients,
         images_per_patient=images_per_patient,
+        views=asked,
+        missing=missing,
+        ef_pct=ef_pct,
         seed=seed,
         size=size,
         formats=kinds,

@@ -102,6 +102,33 @@ def test_the_same_dataset_trains_on_files_and_shards(archive, tmp_path):
         assert files.digest() != packed.digest()
 
 
+def test_crops_to_the_sector_and_takes_points_along(tmp_path):
+    y, x = np.mgrid[:96, :128]
+    radius, angle = np.hypot(x - 63.5, y - 10), np.arctan2(x - 63.5, y - 10)
+    inside = (radius < 70) & (np.abs(angle) < 0.6)
+    frames = np.stack(
+        [np.where(inside, np.maximum(60, picture((96, 128), t)), 0).astype(np.uint8) for t in range(6)]
+    )
+    frames[:, 2:8, 2:30] = 255  # writing
+    media.write_video(tmp_path / "in" / "a.mp4", frames, 20.0)
+    row = {
+        "path": "a.mp4",
+        "patient_id": "a",
+        "spacing_row_mm": 0.5,
+        "spacing_col_mm": 0.5,
+        "tip": [64.0, 50.0],
+    }
+    manifest = Manifest.from_rows([row], tmp_path / "in")
+    packed = shards.shard(manifest, tmp_path / "out", shards.PackOptions(crop="sector"), workers=1).manifest
+    (new,) = packed.rows
+    left, top = 64 - new["tip"][0], 50 - new["tip"][1]
+    assert (left, top) == (pytest.approx(24, abs=4), pytest.approx(10, abs=4))
+    assert (new["height"], new["width"]) == (pytest.approx(70, abs=5), pytest.approx(80, abs=6))
+    assert new["spacing_row_mm"] == 0.5
+    with shards.open_row(packed, new) as item:
+        assert item.read([0])[0][:8, :8].max() < 40
+
+
 def test_frames_of_a_clip_in_any_order(archive, tmp_path):
     manifest = shards.shard(archive, tmp_path / "out", workers=1).manifest
     original = media.read_frames(archive.root / "clip.mp4", grey=True)

@@ -19,6 +19,7 @@ from PIL import Image
 from insonate.data.columns import Row, is_path
 from insonate.data.limits import limited
 from insonate.data.media import MediaFile
+from insonate.data.sector import Sector, find_sector
 from insonate.data.shards.read import MEMBER, frame_name, side_name
 from insonate.data.spacing import Spacing, spacing_or_none
 from insonate.errors import ManifestError
@@ -39,8 +40,9 @@ class PackOptions:
     """of the JPEG, 1 to 95"""
     colour: bool = False
     """keep colour; else the luma is stored"""
-    crop: Literal["none", "regions"] = "none"
-    """`regions`: to the pictures of tissue that a DICOM's calibrated regions name, where it does"""
+    crop: Literal["none", "sector"] = "none"
+    """`sector`: to the insonified region, black outside it; where none is found, to the pictures of tissue
+    that a DICOM's regions name, else not at all"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,12 @@ def pack(job: Job) -> Packed:
     with limited(**job.bounds), MediaFile(inside(job.root, row["path"])) as file:
         info = file.info
         chosen = range(info.frames) if row.get("frame") is None else [int(row["frame"])]
-        box = _box(file, job.options)
+        box, sector = _kept(file, job.options)
         size = _size(box, job.options.size_px)
         contents = []
         for at in range(0, len(chosen), CHUNK):
             frames = file.read(chosen[at : at + CHUNK], grey=not job.options.colour)
+            frames = frames if sector is None else sector.masked(frames)
             for number, frame in enumerate(frames, at):
                 data = _jpeg(_resized(frame, box, size), job.options.quality)
                 contents.append((frame_name(job.member, number), data))
@@ -103,14 +106,18 @@ def pack(job: Job) -> Packed:
     return Packed(row=new, contents=contents)
 
 
-def _box(file: MediaFile, options: PackOptions) -> Box:
-    """Left, top, right, bottom of what is kept."""
+def _kept(file: MediaFile, options: PackOptions) -> tuple[Box, Sector | None]:
+    """Left, top, right, bottom of what is kept, and the sector that it is cropped to."""
     whole = (0, 0, file.info.width, file.info.height)
+    if options.crop == "none":
+        return whole, None
     boxes = [r.box for r in file.info.regions if r.name in {"2d", "colour"}]
-    if options.crop == "none" or not boxes:
-        return whole
-    left, top, right, bottom = zip(*boxes, strict=True)
-    return min(left), min(top), max(right), max(bottom)
+    if boxes:
+        left, top, right, bottom = zip(*boxes, strict=True)
+        whole = min(left), min(top), max(right), max(bottom)
+    looked_at = np.unique(np.linspace(0, file.info.frames - 1, CHUNK).astype(int))
+    sector = find_sector(file.read(looked_at.tolist(), grey=True), whole)
+    return (whole, None) if sector is None else (sector.box, sector)
 
 
 def _size(box: Box, size_px: int | None) -> tuple[int, int]:
