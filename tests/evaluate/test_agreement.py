@@ -18,6 +18,7 @@ from insonate.measure.quantity import quantity
 from insonate.models import build_backbone
 from insonate.tasks import build_task
 from insonate.tasks.base import Prediction
+from insonate.tasks.ensemble import KeypointsEnsemble
 
 CARD = {"AOP": 4.8, "FUGC": 3.9, "FA": 7.6, "HC": 8.0, "IVC": 29.0, "PLAX": 15.7, "PSAX": 22.8, "A4C": 63.7,
         "fetal_femur": 7.1}  # fmt: skip
@@ -128,6 +129,9 @@ def test_an_evaluation_of_points_writes_them_all(tmp_path):
     }
     mean = np.mean([one.value for one in evaluation.points.per_point.values()])
     assert mean == pytest.approx(evaluation.metrics["mre_px"].value)
+    ensemble = Model(backbone, KeypointsEnsemble([model.task] * 3))
+    same = evaluate_model(ensemble, Manifest.from_rows(rows, tmp_path), out=tmp_path / "f")
+    assert same.metrics["mre_px"].value == pytest.approx(mean)
     html = (tmp_path / "e" / "report.html").read_text()
     for words in ("Points</h2>", "Success rate", "ICC(2,1)", "Bland–Altman of hc_mm", "ofd_left"):
         assert words in html

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.special import ellipe
 
 from insonate.data.spacing import Spacing
@@ -76,6 +79,32 @@ def test_projection_keeps_lengths_and_is_idempotent(project, spacing):
         assert made[0, 1] < made[1, 1]
         assert made[2, 0] > made[3, 0]
         assert np.allclose(project(made, spacing), made)
+
+
+@settings(max_examples=200, deadline=None)
+@given(hnp.arrays(np.float64, (4, 2), elements=st.floats(0, 1000)))
+def test_projection_turns_to_where_most_of_the_diameters_lies(points):
+    halves = [np.linalg.norm(points[i] - points[i + 1]) / 2 for i in (0, 2)]
+    assume(min(halves) > 1e-3)
+    made = square_diameters(points, None)
+    centre = points.mean(axis=0)
+    assert np.allclose([made[0] + made[1], made[2] + made[3]], 2 * centre)
+    assert abs((made[0] - made[1]) @ (made[2] - made[3])) < 1e-6 * (1 + halves[0] * halves[1])
+    assert [np.linalg.norm(made[i] - made[i + 1]) / 2 for i in (0, 2)] == pytest.approx(halves)
+    assert np.allclose(square_diameters(made, None), made, atol=1e-6 * max(halves))
+
+    def along_axes(turn_rad):
+        """How much of the given diameters lies along the made ones' axes, turned."""
+        cos, sin = np.cos(turn_rad), np.sin(turn_rad)
+        axes = [(made[i] - made[i + 1]) / 2 / half for i, half in zip((0, 2), halves, strict=True)]
+        turned = np.array(axes) @ [[cos, sin], [-sin, cos]]
+        return sum(
+            ((points[i] - points[i + 1]) / 2 @ axis) ** 2 for i, axis in zip((0, 2), turned, strict=True)
+        )
+
+    assert (
+        along_axes(0) >= max(along_axes(0.05), along_axes(-0.05), along_axes(0.5)) - 1e-6 * max(halves) ** 2
+    )
 
 
 def test_projection_of_a_collapsed_diameter_only_recentres():

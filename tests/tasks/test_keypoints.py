@@ -167,6 +167,18 @@ def test_score_tells_pixels_millimetres_and_measurements():
     assert np.isnan(scores["hc_error_mm"])
 
 
+def test_error_in_the_challenges_order_punishes_a_level_line_that_tilts_the_other_way():
+    task = build_task(Tiny(), {"name": "keypoints", "column": "c", "points": "PSAX"})
+    label = np.array([[40.0, 10], [40, 30], [20, 50], [50, 52]])
+    truth = task._prediction(label, np.ones(4), meta())
+    shift = np.array([[0, 0], [0, 0], [0, 2], [0, -2]])
+    tilted = task._prediction(label + shift, np.ones(4), meta())
+    scores = task.score(tilted, truth)
+    assert scores["mre_px"] == pytest.approx(1.0)
+    assert scores["mre_official_px"] == pytest.approx(30 / 2)  # both ends of one line of two
+    assert "mre_official_px" not in hc().score(truth, truth)
+
+
 def test_mean_shape_is_stretched_to_the_item():
     task, given = hc(), batch(3)
     given["points_xy"][:] = torch.tensor([[15.5, 15.5]])

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from insonate.data.pointorders import INTERNAL
+from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointsTarget
@@ -168,12 +168,17 @@ class Keypoints(Task):
     def score(self, prediction: Prediction, truth: Prediction) -> dict[str, float]:
         """Mean radial error of the labelled points (`mre_px`, `mre_mm`), and one error a measurement.
 
+        Where the challenge's order differs from ours (PSAX, A4C), `mre_official_px` is the error in that.
         `hc_mm` gives `hc_error_mm`, and so on: NaN where either side lacks it or the label is out of range.
         """
         apart = prediction.value - truth.value  # K 2, px
         spacing = truth.meta.spacing
         scale = (NAN, NAN) if spacing is None else (spacing.col_mm, spacing.row_mm)
         scores = {"mre_px": _mean_norm(apart), "mre_mm": _mean_norm(apart * scale)}
+        if OFFICIAL.get(self.config.points or "") != INTERNAL.get(self.config.points or ""):
+            name = str(self.config.points)
+            official = to_official(prediction.value, name) - to_official(truth.value, name)  # K 2, px
+            scores["mre_official_px"] = _mean_norm(official)
         for name in self.measured.names if self.measured else ():
             quantity, unit = name.rsplit("_", 1)
             scores[f"{quantity}_error_{unit}"] = _error(prediction, truth, name)
