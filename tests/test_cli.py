@@ -21,7 +21,8 @@ from insonate.recipes.load import load_recipe, resolved, shipped
 
 COMMANDS = [
     [], ["demo"], ["doctor"], ["data"], ["data", "scan"], ["data", "split"], ["data", "phantom"],
-    ["data", "datasets"], ["data", "shard"], ["recipes"], ["recipes", "list"], ["recipes", "show"], ["train"], ["evaluate"],
+    ["data", "datasets"], ["data", "shard"],
+    ["data", "card"], ["recipes"], ["recipes", "list"], ["recipes", "show"], ["train"], ["evaluate"],
     ["predict"], ["models"],
 ]  # fmt: skip
 HEAVY = (

@@ -117,6 +117,39 @@ def data_split(
     say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
+@data_app.command("card", epilog="Example: insonate data card archive/manifest.parquet --out card.html")
+def data_card(
+    manifest: Annotated[Path, typer.Argument(help="manifest of files or of shards")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where something is found")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a data set on one HTML page, and find what is wrong with it.
+
+    Nearly equal pictures of two patients or in two splits, missing calibration, writing in pictures, media
+    that cannot be read.
+    """
+    from insonate.data.card import write_card
+    from insonate.data.manifest import Manifest
+    from insonate.progress import tracked
+
+    title = f"Data card: {manifest.resolve().parent.name}"
+    card = write_card(Manifest.read(manifest), out, title=title, workers=workers, track=tracked)
+    for name, reason in card.errors:
+        warn(f"{one_line(name)}: {one_line(reason)}")
+    shown = {
+        "card": str(out), "findings": card.findings, "near_pairs": len(card.near),
+        "errors": [{"path": name, "reason": reason} for name, reason in card.errors],
+    }  # fmt: skip
+    say(
+        json.dumps(shown) if as_json else "\n".join([f"{out}: {len(card.findings)} findings", *card.findings])
+    )
+    raise typer.Exit(1 if strict and card.findings else 0)
+
+
 @data_app.command(
     "shard", epilog="Example: insonate data shard archive/manifest.parquet --out shards --size 256"
 )
