@@ -27,11 +27,11 @@ from insonate.data.dicom_profile import cleaned_dicom, known_vendor
 from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row
 from insonate.data.media.info import MediaInfo
-from insonate.data.overlays import find_text
+from insonate.data.overlays import Box, Mask, find_text
 from insonate.data.pseudonyms import Pseudonyms, read_key
 from insonate.data.review import thumbnail, write_sheets
 from insonate.data.scan import Unread, media_names
-from insonate.data.sector import Box, Mask, Sector, find_sector
+from insonate.data.sector import Sector, find_sector
 from insonate.errors import InsonateError, MediaError
 from insonate.files import append, atomic_write, inside, lock, told, writable
 from insonate.progress import Track, untracked
@@ -263,20 +263,21 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
         raise MediaError(name, "shows no area of echoes", "Look at it; nothing of it was passed on")
     before = thumbnail(frames)
     keep = _kept(sectors, info)
-    texts = find_text(frames, keep)
+    written = find_text(frames)
+    texts = [box for box in written if keep[box[1] : box[3], box[0] : box[2]].any()]
     for left, top, right, bottom in texts:
         keep[top:bottom, left:right] = False
     frames[:, ~keep] = 0
     patient = names.patient(info.patient_id or name)
     target = Path("media") / patient / names.file(name)
-    written, note = _write(task, target, name, path, info, frames, patient)
+    output, note = _write(task, target, name, path, info, frames, patient)
     atomic_write(task.private / "pictures" / f"{target.name}.png", _pair(before, thumbnail(frames)))
     worst = min(sectors, key=lambda sector: sector.fit)
     audit: Row = {
-        "path": str(written), "read_as": info.kind, "shape": worst.shape, "fit": round(worst.fit, 3),
+        "path": output.as_posix(), "read_as": info.kind, "shape": worst.shape, "fit": round(worst.fit, 3),
         "kept_share": round(float(keep.mean()), 3), "text_boxes": len(texts), "note": note,
     }  # fmt: skip
-    return _Cleaned(row=_row(names, name, info, written, patient), audit=audit)
+    return _Cleaned(row=_row(names, name, info, output, patient), audit=audit)
 
 
 def _sectors(frames: np.ndarray, info: MediaInfo) -> list[Sector]:

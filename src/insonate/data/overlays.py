@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from insonate.data.sector import Box, Mask
+Mask = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]
 
 BRIGHT = 130
 """grey from which a pixel may be ink"""
@@ -21,26 +22,32 @@ LEAST_PX, MOST_PX = 5, 64
 ROW = 3
 """letters that make writing"""
 MARGIN_PX = 3
+MOST_FRAMES = 16
 
 
-def find_text(frames: np.ndarray, mask: Mask) -> list[Box]:
-    """Boxes (left, top, right, bottom) around writing within the mask.
+def find_text(frames: np.ndarray) -> list[Box]:
+    """Boxes (left, top, right, bottom) around writing, anywhere in the frame.
 
     Args:
-        frames: T H W or T H W 3, uint8.
-        mask: H W: where to look.
+        frames: T H W or T H W 3, uint8; sixteen of them are looked at.
     """
+    frames = some(frames)
     grey = frames if frames.ndim == 3 else frames.max(-1)
     steady = grey.min(0).astype(np.int16)  # H W
     around = ndimage.grey_opening(steady, size=(7, 7))
-    ink = (steady >= BRIGHT) & (steady - around >= EDGE) & mask
+    ink = (steady >= BRIGHT) & (steady - around >= EDGE)
     labels, _ = ndimage.label(ink, np.ones((3, 3)))
     letters = [
         box
         for number, slices in enumerate(ndimage.find_objects(labels), 1)
         if (box := _letter(labels, number, slices, steady)) is not None
     ]
-    return [_with_margin(row, mask.shape) for row in _rows(letters)]
+    return [_with_margin(row, ink.shape) for row in _rows(letters)]
+
+
+def some(frames: np.ndarray) -> np.ndarray:
+    """Sixteen frames, spread over the clip."""
+    return frames[np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).astype(int))]
 
 
 def _letter(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,26 +20,36 @@ from PIL import Image, ImageDraw
 from scipy import ndimage, optimize
 from scipy.spatial import ConvexHull, QhullError
 
-Mask = npt.NDArray[np.bool_]
+from insonate.data.overlays import Box, Mask, find_text, some
+
 Soft = npt.NDArray[np.float32]
 Params = npt.NDArray[np.float64]
-Box = tuple[int, int, int, int]
 
 LOOK_PX = 480
 """longer side of the picture that is looked at; of a larger one, every second pixel or less"""
 COARSE_PX, FINE_PX = 80, 160
 """longer side of the pictures in which the outline is sought, then refined"""
-MOST_FRAMES = 16
-"""that are looked at, spread over the clip"""
 LEAST_SHARE = 0.02
 """of the frame; a smaller area is no picture of tissue"""
-SECOND_SHARE = 0.05
+SECOND_SHARE = 0.12
 """of the largest area, from which another one may be a part of the same picture"""
 OUTSIDE_COST = 2.0
 """of a bright pixel that the outline leaves out, against a dark one that it takes in: echoes may be missing
 within the sector, never outside it"""
+NEUTRAL_COST = 0.05
+"""of a pixel within that is neither echo nor surely background"""
 GOOD_FIT = 0.87
 """overlap of outline and filled area below which no simple outline is believed"""
+DIM_SHARE = 0.06
+"""of the echoes: more than this beside them that is not surely background may be dim echoes"""
+DIM_FIT = 0.94
+"""overlap from which an outline of echoes and dim echoes together is believed"""
+SHARP_FIT = 0.955
+"""overlap from which a sector is believed at once"""
+SOLID = 0.75
+"""share of its convex hull that an area without outline must fill"""
+FLAT_PX = 7
+"""side of a square of one grey, which echoes do not have"""
 SURE_FIT = 0.985
 """overlap from which the area's own box is its outline"""
 
@@ -97,15 +107,19 @@ def find_sector(frames: np.ndarray, within: Box | None = None) -> Sector | None:
     """
     height, width = frames.shape[1:3]
     left, top, right, bottom = within or (0, 0, width, height)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).astype(int))
-    picked = frames[chosen, top:bottom, left:right]
+    picked = some(frames)[:, top:bottom, left:right]
+    texts = _drawn_boxes(find_text(picked), picked.shape[1:3])
     step = max(1, round(max(picked.shape[1:3]) / LOOK_PX))
-    area = _filled(picked[:, step // 2 :: step, step // 2 :: step])  # h w
-    if area is None:
+    every = slice(step // 2, None, step)
+    guesses = _seen(picked[:, every, every], texts[every, every])
+    if guesses is None:
         return None
-    shape, params, fit = _best_outline(area)
+    shape, params, fit = _best_outline(guesses)
     if shape == "other":
-        found, fan = _enlarged(_hull(area), (bottom - top, right - left)), None
+        hull = _hull(guesses.strict.echoes)
+        if guesses.strict.echoes.sum() < SOLID * hull.sum():
+            return None
+        found, fan = _enlarged(hull, (bottom - top, right - left)), None
     else:
         found, fan = _drawn(shape, _scaled(shape, params, step), (bottom - top, right - left))
     mask = np.zeros((height, width), bool)
@@ -127,18 +141,70 @@ def find_sector(frames: np.ndarray, within: Box | None = None) -> Sector | None:
 # ------------------------------------------------------------------------------------------- filled area
 
 
-def _filled(frames: np.ndarray) -> Mask | None:
-    """H W: the largest filled area of echoes."""
+class _Areas(NamedTuple):
+    """What is surely in and surely out, each H W; the rest may be either."""
+
+    echoes: Any
+    black: Any
+
+
+class _Guesses(NamedTuple):
+    """Three ways to see a picture."""
+
+    strict: _Areas
+    """all that is flat and reaches the border is background"""
+    dim: _Areas
+    """what is joined to the echoes and not flat is dim echoes"""
+    loose: _Areas
+    """dark gaps between echoes may be of them"""
+
+
+def _seen(frames: np.ndarray, texts: Mask) -> _Guesses | None:
+    """The largest filled area of echoes, and the background."""
     grey = frames if frames.ndim == 3 else frames.max(-1)  # T H W
     brightest = grey.max(0)
     moved = grey.astype(np.float32).std(0) if len(grey) > 1 else np.zeros(brightest.shape, np.float32)
-    dark = _black_level(brightest)
-    lit = brightest > dark
+    flat = _flat(brightest) & (moved < 1)
+    black = _black_level(brightest)
+    lit = (brightest > black) & ~texts & ~(flat & (brightest > black))  # banners and panels are flat
     if moved.max() > 4:
         lit |= moved > 4
+    main = _largest(lit, moved)
+    if main is None:
+        return None
+    drawn = (texts | (flat & (brightest > black))) & ~main
+    background = (_at_border(flat & (brightest <= black)) & ~main) | drawn
+    dim = _grown(main, background)
+    gaps = _hull(main) & ~drawn
+    return _Guesses(_Areas(main, background), _Areas(dim, ~dim), _Areas(main, background & ~gaps))
+
+
+def _grown(echoes: Mask, background: Mask) -> Mask:
+    """The echoes with what is joined to them and not surely background."""
+    labels, _ = ndimage.label(ndimage.binary_opening(~background, _disc(3)) | echoes)
+    joined = np.unique(labels[echoes])
+    return np.isin(labels, joined[joined > 0])
+
+
+def _at_border(mask: Mask) -> Mask:
+    """The parts that touch the frame's border: dark cavities do not."""
+    labels, _ = ndimage.label(mask)
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return np.isin(labels, np.unique(edges[edges > 0]))
+
+
+def _flat(grey: npt.NDArray[np.uint8]) -> Mask:
+    """Squares of one grey."""
+    highest, lowest = (
+        f(grey, FLAT_PX, mode="nearest") for f in (ndimage.maximum_filter, ndimage.minimum_filter)
+    )
+    return ndimage.binary_dilation(highest - lowest <= 1, np.ones((FLAT_PX, FLAT_PX)))
+
+
+def _largest(lit: Mask, moved: Soft) -> Mask | None:
     size = max(1, round(min(lit.shape) / 60))
     joined = ndimage.binary_closing(np.pad(lit, size), _disc(size))[size:-size, size:-size]
-    opened = ndimage.binary_opening(_filled_holes(joined), _disc(size), border_value=0)
+    opened = ndimage.binary_opening(ndimage.binary_fill_holes(joined), _disc(size), border_value=0)
     labels, count = ndimage.label(opened)
     if not count:
         return None
@@ -147,6 +213,13 @@ def _filled(frames: np.ndarray) -> Mask | None:
     if (labels == main).mean() < LEAST_SHARE:
         return None
     return np.isin(labels, [main, *_below_or_above(labels, main)])
+
+
+def _drawn_boxes(boxes: list[Box], size: tuple[int, ...]) -> Mask:
+    drawn = np.zeros(size, bool)
+    for left, top, right, bottom in boxes:
+        drawn[top:bottom, left:right] = True
+    return drawn
 
 
 def _below_or_above(labels: npt.NDArray[np.int32], main: int) -> list[int]:
@@ -169,11 +242,6 @@ def _black_level(brightest: np.ndarray) -> int:
     if histogram.sum() < 0.03 * brightest.size:
         return 0
     return int(np.argmax(histogram)) + 5
-
-
-def _filled_holes(lit: Mask) -> Mask:
-    """Dark cavities within; also those that the frame's border cuts."""
-    return ndimage.binary_fill_holes(lit)
 
 
 def _disc(radius: int) -> Mask:
@@ -220,22 +288,35 @@ _LENGTHS: dict[str, Any] = {
 near and far radius, then the box that clips it"""
 
 
-def _best_outline(mask: Mask) -> tuple[str, Params, float]:
+def _best_outline(guesses: _Guesses) -> tuple[str, Params, float]:
     """Name, parameters and overlap of the simplest outline that fits."""
-    coarse_scale, fine_scale = (min(1.0, side / max(mask.shape)) for side in (COARSE_PX, FINE_PX))
-    coarse, fine = _resized(mask, coarse_scale), _resized(mask, fine_scale)
-    whole = _resized(_hull(mask), fine_scale)
-    box = np.array(_box(mask), float)
-    best = ("rectangle", box, _overlap("rectangle", _scaled("rectangle", box, fine_scale), fine))
-    if best[2] < SURE_FIT:
-        starts = [_refined("fan", start, coarse, (6.0, 0.08)) for start in _fan_starts(coarse)]
-        start = max(starts, key=lambda params: _overlap("fan", params, coarse))
-        start = _scaled("fan", _scaled("fan", start, 1 / coarse_scale), fine_scale)
-        fan = _refined("fan", start, fine, (1.5, 0.02))
-        fit = max(_overlap("fan", fan, area) for area in (fine, whole))
-        if fit > best[2] + 0.01:
-            best = ("fan", _scaled("fan", fan, 1 / fine_scale), fit)
+    box = np.array(_box(guesses.strict.echoes), float)
+    scale = min(1.0, FINE_PX / max(guesses.strict.echoes.shape))
+    loose = _Areas(*(_resized(area, scale) for area in guesses.loose))
+    flat = _overlap("rectangle", _scaled("rectangle", box, scale), loose)
+    if flat >= SURE_FIT:
+        return "rectangle", box, flat
+    best = ("rectangle", box, flat)
+    has_dim = guesses.dim.echoes.sum() > (1 + DIM_SHARE) * guesses.strict.echoes.sum()
+    for areas in (*((guesses.dim,) if has_dim else ()), guesses.strict, guesses.loose):
+        fan, fit = _best_fan(areas)
+        if fit >= (DIM_FIT if areas is guesses.dim else SHARP_FIT):
+            return "fan", fan, fit
+        if areas is not guesses.dim and fit > best[2] + 0.01:
+            best = ("fan", fan, fit)
     return best if best[2] >= GOOD_FIT else ("other", box, best[2])
+
+
+def _best_fan(areas: _Areas) -> tuple[Params, float]:
+    """Parameters of the sector that fits best, and its overlap."""
+    largest = max(areas.echoes.shape)
+    coarse_scale, fine_scale = (min(1.0, side / largest) for side in (COARSE_PX, FINE_PX))
+    coarse, fine = (_Areas(*(_resized(a, scale) for a in areas)) for scale in (coarse_scale, fine_scale))
+    starts = [_refined("fan", seed, coarse, (6.0, 0.08)) for seed in _fan_starts(coarse.echoes > 0.5)]
+    start = min(starts, key=lambda params: _cost("fan", params, coarse))
+    start = _scaled("fan", _scaled("fan", start, 1 / coarse_scale), fine_scale)
+    fan = _refined("fan", start, fine, (1.5, 0.02))
+    return _scaled("fan", fan, 1 / fine_scale), _overlap("fan", fan, fine)
 
 
 def _scaled(shape: str, params: Params, scale: float) -> Params:
@@ -246,9 +327,8 @@ def _scaled(shape: str, params: Params, scale: float) -> Params:
     return scaled
 
 
-def _fan_starts(area: Soft) -> list[Params]:
+def _fan_starts(filled: Mask) -> list[Params]:
     """First guesses: beams along the left and right edges, as steep lines through the outermost pixels."""
-    filled = area > 0.5
     box = np.array(_box(filled), float)
     width = filled.shape[1]
     rows = np.flatnonzero(filled.any(1))
@@ -262,10 +342,10 @@ def _fan_starts(area: Soft) -> list[Params]:
     if left is not None and right is not None and right[0] - left[0] > 0.05:
         y = (left[1] - right[1]) / (right[0] - left[0])
         angles = math.atan(left[0]), math.atan(right[0])
-        starts.append(_fan_from(area, (left[0] * y + left[1], y), angles, box))
+        starts.append(_fan_from(filled, (left[0] * y + left[1], y), angles, box))
     for half in (0.4, 0.65):
         top = float(last[0] - first[0]) / 2
-        starts.append(_fan_from(area, (middle, box[1] - top / math.tan(half)), (-half, half), box))
+        starts.append(_fan_from(filled, (middle, box[1] - top / math.tan(half)), (-half, half), box))
     return starts
 
 
@@ -286,29 +366,30 @@ def _line(rows: np.ndarray, columns: np.ndarray, *, inner: np.ndarray) -> tuple[
 
 
 def _fan_from(
-    area: Soft,
+    filled: Mask,
     apex: tuple[float, float],
     angles: tuple[float, float],
     box: Params,
 ) -> Params:
-    y, x = np.nonzero(area > 0.5)
+    y, x = np.nonzero(filled)
     radius = np.hypot(x - apex[0], y - apex[1])
     near, far = np.quantile(radius, [0.002, 0.998])
     return np.array([*apex, *angles, near, far, *box])
 
 
-def _refined(shape: str, start: Params, area: Soft, steps: tuple[float, float]) -> Params:
+def _refined(shape: str, start: Params, areas: _Areas, steps: tuple[float, float]) -> Params:
     """The parameters near `start` at the least cost; first steps of so many pixels and radians."""
-    total = float(area.sum())
-
-    def cost(values: Params) -> float:
-        drawn = _soft(shape, values, area.shape)
-        both = float((drawn * area).sum())
-        return (OUTSIDE_COST * (total - both) + float(drawn.sum()) - both) / total
-
     simplex = np.vstack([start, start + np.diag(np.where(_LENGTHS[shape], steps[0], steps[1]))])
     options = {"initial_simplex": simplex, "maxfev": 50 * len(start), "xatol": 0.02, "fatol": 1e-5}
-    return optimize.minimize(cost, start, method="Nelder-Mead", options=options).x
+    found = optimize.minimize(lambda p: _cost(shape, p, areas), start, method="Nelder-Mead", options=options)
+    return found.x
+
+
+def _cost(shape: str, params: Params, areas: _Areas) -> float:
+    drawn = _soft(shape, params, areas.echoes.shape)
+    total, echoes, black = areas.echoes.sum(), (drawn * areas.echoes).sum(), (drawn * areas.black).sum()
+    neutral = drawn.sum() - echoes - black
+    return float((OUTSIDE_COST * (total - echoes) + black + NEUTRAL_COST * neutral) / total)
 
 
 def _soft(shape: str, params: Params, size: tuple[int, ...]) -> Soft:
@@ -330,9 +411,11 @@ def _soft(shape: str, params: Params, size: tuple[int, ...]) -> Soft:
     return np.clip(inside + 0.5, 0, 1).astype(np.float32)
 
 
-def _overlap(shape: str, params: Params, area: Soft) -> float:
-    drawn = _soft(shape, params, area.shape)
-    return float(np.minimum(drawn, area).sum() / max(1.0, float(np.maximum(drawn, area).sum())))
+def _overlap(shape: str, params: Params, areas: _Areas) -> float:
+    """Intersection over union of outline and echoes; what may be either does not count."""
+    drawn = _soft(shape, params, areas.echoes.shape)
+    both = float((drawn * areas.echoes).sum())
+    return both / max(1.0, float(areas.echoes.sum() + (drawn * areas.black).sum()))
 
 
 def _drawn(shape: str, params: Params, size: tuple[int, ...]) -> tuple[Mask, Fan | None]:
