@@ -116,9 +116,11 @@ def test_a_wrong_override_is_one_line_that_names_the_key(recipe_file, override, 
 
 
 def test_a_monitor_without_validation_is_refused(recipe_file):
-    load_recipe(recipe_file, ["optim.monitor=accuracy"])
+    load_recipe(recipe_file, ["optim.monitor=accuracy", "optim.mode=max"])
+    with pytest.raises(RecipeError, match="mode=min or mode=max"):
+        load_recipe(recipe_file, ["optim.monitor=accuracy"])
     with pytest.raises(RecipeError, match=r"optim\.monitor needs a data\.val_split"):
-        load_recipe(recipe_file, ["optim.monitor=accuracy", "data.val_split=null"])
+        load_recipe(recipe_file, ["optim.monitor=accuracy", "optim.mode=max", "data.val_split=null"])
 
 
 def test_a_missing_option_of_the_method_is_named(recipe_file):

@@ -248,14 +248,14 @@ def test_best_and_newest_checkpoints_are_kept(tmp_path):
 
 
 def test_unknown_monitor_names_the_known(tmp_path):
-    settings = Settings(epochs=1, monitor="dise")
+    settings = Settings(epochs=1, monitor="dise", mode="max")
     with pytest.raises(RunError, match="dice"):
         fit(ToyTask(), ToyLoader(), settings, tmp_path, evaluate=lambda: {"dice": 1.0})
 
 
 def test_monitor_without_validation_is_refused(tmp_path):
     with pytest.raises(RunError, match="monitor"):
-        run(tmp_path, Settings(monitor="dice"))
+        run(tmp_path, Settings(monitor="dice", mode="max"))
 
 
 def test_cut_line_and_rows_after_the_checkpoint_are_dropped(tmp_path, unbroken):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from insonate.options import Options
 
@@ -60,8 +60,8 @@ class Settings(Options):
     """newest checkpoints that are kept, besides the best"""
     monitor: str | None = None
     """value of the validation that chooses the best checkpoint"""
-    mode: Literal["min", "max"] = "min"
-    """whether lower or higher is better"""
+    mode: Literal["min", "max"] | None = None
+    """whether a lower or a higher `monitor` is better"""
 
     @field_validator("warmup_epochs")
     @classmethod
@@ -70,3 +70,9 @@ class Settings(Options):
         if epochs is not None and value >= epochs:
             raise ValueError(f"the warm-up would fill all {epochs} epochs; make it shorter than optim.epochs")
         return value
+
+    @model_validator(mode="after")
+    def _better_is_said(self) -> Settings:
+        if self.monitor is not None and self.mode is None:
+            raise ValueError(f"say whether a lower or a higher {self.monitor!r} is better: mode=min or mode=max")
+        return self
