@@ -212,7 +212,10 @@ def test_smaller_shares_of_the_patients_lie_inside_larger_ones(manifest_path):
         ({"data__split": "trian"}, "trian"),
         ({"data__val_split": "dev"}, "val_split=null"),
         ({"optim__monitor": "acuracy", "optim__mode": "max"}, "Did you mean accuracy"),
-        ({"task": None, "objective": PRETRAIN, "optim__monitor": "accuracy", "optim__mode": "max"}, "Known: val_loss"),
+        (
+            {"task": None, "objective": PRETRAIN, "optim__monitor": "accuracy", "optim__mode": "max"},
+            "Known: val_loss",
+        ),
         ({"backbone__input_size": [10**6, 10**6]}, "input_size"),
         ({"backbone__input_size": [-32, 32]}, "input_size"),
         ({"backbone__weights": "nowhere"}, "nowhere"),

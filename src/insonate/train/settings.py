@@ -74,5 +74,5 @@ class Settings(Options):
     @model_validator(mode="after")
     def _better_is_said(self) -> Settings:
         if self.monitor is not None and self.mode is None:
-            raise ValueError(f"say whether a lower or a higher {self.monitor!r} is better: mode=min or mode=max")
+            raise ValueError(f"is a lower or a higher {self.monitor!r} better? Say mode=min or mode=max")
         return self

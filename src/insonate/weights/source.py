@@ -222,7 +222,8 @@ ALIASES = {
     "image_size": "input_size", "crop_size": "input_size", "resolution": "input_size", "num_frames": "frames",
     "frames_per_clip": "frames", "tubelet_size": "tubelet", "patch_size": "patch", "embed_dim": "width",
     "hidden_size": "width", "num_hidden_layers": "depth", "num_layers": "depth",
-    "num_views": "views", "clips_per_view": "clips", "layer_norm_eps": "norm_eps", "architecture": "timm_name",
+    "num_views": "views", "clips_per_view": "clips", "layer_norm_eps": "norm_eps",
+    "architecture": "timm_name",
 }  # fmt: skip
 """names in other projects' configs → ours"""
 
