@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,7 +21,10 @@ def data_scan(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
+    card: Annotated[Path | None, typer.Option(help="HTML data card to write too, see `data card`")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit 1 where anything is told on stderr or found")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List a folder's media in a manifest.
@@ -37,15 +40,23 @@ def data_scan(
         warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
     for note in result.manifest.notes:
         warn(one_line(note))
-    shown = {
+    shown: dict[str, Any] = {
         "manifest": str(out), "items": len(result.manifest), "unchanged": result.kept,
         "errors": [{"path": unread.path, "reason": unread.reason} for unread in result.errors],
         "notes": list(result.manifest.notes),
     }  # fmt: skip
+    if card is not None:
+        from insonate.data.card import write_card
+
+        title = f"Data card: {folder.resolve().name}"
+        shown["findings"] = write_card(
+            result.manifest, card, title=title, workers=workers, track=tracked
+        ).findings
     kept = f", {result.kept} unchanged files" if result.kept else ""
     items = f"{out}: {len(result.manifest)} items{kept}, {len(result.errors)} unreadable files"
-    say(json.dumps(shown) if as_json else items)
-    raise typer.Exit(1 if strict and (result.errors or result.manifest.notes) else 0)
+    told = [shown[name] for name in ("errors", "notes", "findings") if shown.get(name)]
+    say(json.dumps(shown) if as_json else "\n".join([items, *shown.get("findings", [])]))
+    raise typer.Exit(1 if strict and told else 0)
 
 
 @data_app.command("deidentify", epilog="Example: insonate data deidentify archive clean --key secret.key")

@@ -67,7 +67,7 @@ class WhiteLattice:
     def __init__(self, grid: Grid) -> None:
         self.shape = grid.samples, 2, grid.vendor.lines
 
-    def read(self, x_mm: np.ndarray, z_mm: np.ndarray) -> np.ndarray:
+    def scatter_of(self, maps: Maps) -> np.ndarray:
         return self.rng.standard_normal(self.shape, dtype=np.float32)
 
 

@@ -2,13 +2,15 @@
 
 physics.py: polar maps to 8-bit frames, the machines · scene.py: what an anatomy must answer, shared
 geometry · fetus.py: fetal head with the head circumference's points · lesion.py: breast lesion with class
-and mask · write.py: `generate`, media and manifest.
+and mask · heart/: beating hearts in ten views · write.py: `generate`, media and manifest.
+Page: docs/phantom.md.
 
 Every picture is a pure function of (seed, patient, item). May import data, files, errors; only cli and
 experiments may import it.
 """
 
 from insonate.phantom.fetus import Fetus, Head
+from insonate.phantom.heart import VIEWS, Anatomy, Chambers, Plane
 from insonate.phantom.lesion import Breast, Lesion
 from insonate.phantom.physics import VENDORS, Grid, Lattice, Machine, Maps, Vendor, lattice, stream
 from insonate.phantom.scene import Scene, Truth
@@ -16,7 +18,10 @@ from insonate.phantom.write import generate
 
 __all__ = [
     "VENDORS",
+    "VIEWS",
+    "Anatomy",
     "Breast",
+    "Chambers",
     "Fetus",
     "Grid",
     "Head",
@@ -24,6 +29,7 @@ __all__ = [
     "Lesion",
     "Machine",
     "Maps",
+    "Plane",
     "Scene",
     "Truth",
     "Vendor",

@@ -82,6 +82,15 @@ class Vendor:
         changed = {k: getattr(self, k) * rng.uniform(0.9, 1.1) for k in names}
         return replace(self, noise_db=self.noise_db + rng.normal(0, 1.5), **changed)
 
+    def tuned(self, scale: float) -> Vendor:
+        """Set for a patient `scale` times as large as an adult: a small one wants a smaller, higher probe."""
+        if scale > 0.85:
+            return self
+        return replace(
+            self, f_mhz=min(8.0, self.f_mhz / scale), focus_mm=self.focus_mm * scale,
+            aperture_mm=self.aperture_mm * scale,
+        )  # fmt: skip
+
 
 VENDORS: dict[str, Vendor] = {
     v.name: v
@@ -90,6 +99,31 @@ VENDORS: dict[str, Vendor] = {
             name="Northlight", f_mhz=2.5, cycles=3.0, aperture_mm=19, focus_mm=80, range_db=66, noise_db=-48,
             haze_db=-25, clutter_db=-6, gamma=1.7, floor=0.14, smooth=0.5, persistence=0.08, shape="sector",
             lines=144, half_angle_deg=38,
+        ),
+        Vendor(
+            name="Harbor", f_mhz=1.7, cycles=2.2, aperture_mm=20, focus_mm=90, range_db=60, noise_db=-44,
+            haze_db=-24, clutter_db=-6, gamma=1.5, floor=0.14, smooth=0.7, persistence=0.2, shape="sector",
+            lines=144, half_angle_deg=40,
+        ),
+        Vendor(
+            name="Quartz", f_mhz=3.2, cycles=2.8, aperture_mm=18, focus_mm=70, range_db=72, noise_db=-50,
+            haze_db=-30, clutter_db=-6, gamma=1.8, floor=0.10, smooth=0.35, persistence=0.05, shape="sector",
+            lines=160, half_angle_deg=36,
+        ),
+        Vendor(
+            name="Pocketline", f_mhz=2.0, cycles=3.0, aperture_mm=14, focus_mm=100, range_db=54, noise_db=-40,
+            haze_db=-22, clutter_db=-5, gamma=1.2, floor=0.04, smooth=0.8, persistence=0.3, shape="sector",
+            lines=96, half_angle_deg=45,
+        ),
+        Vendor(
+            name="Meridian", f_mhz=2.2, cycles=2.0, aperture_mm=22, focus_mm=70, range_db=78, noise_db=-50,
+            haze_db=-27, clutter_db=-8, gamma=2.1, floor=0.06, smooth=1.2, persistence=0.5, shape="sector",
+            lines=192, half_angle_deg=42,
+        ),
+        Vendor(
+            name="Oldfield", f_mhz=2.6, cycles=3.5, aperture_mm=16, focus_mm=60, range_db=48, noise_db=-42,
+            haze_db=-26, clutter_db=-7, gamma=1.6, floor=0.0, smooth=0.3, persistence=0.0, shape="sector",
+            lines=112, half_angle_deg=32,
         ),
         Vendor(
             name="Fern", f_mhz=4.5, cycles=2.0, aperture_mm=32, focus_mm=70, range_db=64, noise_db=-48,
@@ -118,6 +152,7 @@ VENDORS: dict[str, Vendor] = {
         ),
     )
 }  # fmt: skip
+SECTOR = tuple(v.name for v in VENDORS.values() if v.shape == "sector")
 CURVED = tuple(v.name for v in VENDORS.values() if v.shape == "curved")
 LINEAR = tuple(v.name for v in VENDORS.values() if v.shape == "linear")
 
@@ -195,6 +230,8 @@ class Maps(NamedTuple):
     material_x_mm: Array
     """where the tissue of the sample was at time 0: its speckle moves with it"""
     material_z_mm: Array
+    material_y_mm: Array | None = None
+    """out of the picture's plane, where the scene moves through it"""
 
 
 # --- texture ----------------------------------------------------------------------------------------------
@@ -228,6 +265,10 @@ class Lattice:
         column = np.rint(x_mm * (1 / self.pitch_mm)).astype(np.int32) % self.SIZE
         row = np.rint(z_mm * (1 / self.pitch_mm)).astype(np.int32) % self.SIZE
         return np.ascontiguousarray(self.scatter[row * self.SIZE + column].transpose(0, 2, 1))
+
+    def scatter_of(self, maps: Maps) -> Array:
+        """R 2 L: the scatter of a scene's tissue."""
+        return self.read(maps.material_x_mm, maps.material_z_mm)
 
     def smooth(self, x_mm: Array, z_mm: Array, cell_mm: float, shift: float = 0.0) -> Array:
         """Smooth noise of about unit variance and cells of `cell_mm`; another `shift`, another field."""
@@ -350,7 +391,7 @@ class Machine:
         through = 10 ** (-np.clip(through_db, -25, 70) / 20)
         amp, spec = maps.amp * through, maps.spec * through
 
-        field = self.texture.read(maps.material_x_mm, maps.material_z_mm)  # R 2 L
+        field = self.texture.scatter_of(maps)  # R 2 L
         field *= self._flat * amp[:, None]
         field[:, 0] += np.float32(0.9) * spec
         field[:, 1] += np.float32(0.45) * spec

@@ -20,6 +20,15 @@ import numpy as np
 from insonate.errors import InsonateError
 from insonate.files import publish_dir
 from insonate.phantom.fetus import Fetus, Head
+from insonate.phantom.heart import (
+    EF_RANGE,
+    VIEWS,
+    HeartItem,
+    HeartOrder,
+    known_view,
+    render_heart,
+    views_of_study,
+)
 from insonate.phantom.lesion import CLASSES, Breast, Lesion
 from insonate.phantom.physics import (
     CURVED,
@@ -37,8 +46,8 @@ from insonate.phantom.scene import Scene
 if TYPE_CHECKING:
     from insonate.data.manifest import Manifest
 
-Kind = Literal["fetal", "lesion", "mixed"]
-KINDS = ("fetal", "lesion", "mixed")
+Kind = Literal["fetal", "lesion", "mixed", "heart"]
+KINDS = ("fetal", "lesion", "mixed", "heart")
 FORMATS = {"png": ".png", "mp4": ".mp4", "dicom": ".dcm"}
 CLIP_FRAMES = 16
 FPS = 25.0
@@ -67,13 +76,21 @@ class Item:
     mask: Frame
     row: dict[str, Any]
 
+    @property
+    def masks(self) -> dict[str, Frame]:
+        """By manifest column."""
+        return {"mask_path" if self.row["scene"] == "lesion" else "head_mask_path": self.mask}
 
-def generate(
+
+def generate(  # noqa: PLR0913 each is an option of its own
     out: Path | str,
     *,
     kind: Kind,
     patients: int,
-    images_per_patient: int = 2,
+    images_per_patient: int | None = None,
+    views: Sequence[str] = VIEWS,
+    missing: float = 0.0,
+    ef_pct: float | None = None,
     seed: int = 0,
     size: int = 256,
     formats: Sequence[str] = ("png",),
@@ -84,13 +101,17 @@ def generate(
     Args:
         out: a new folder; `manifest.parquet`, `media/` and `masks/` appear in it, whole or not at all.
         kind: "fetal" (heads with points, HC and gestational age), "lesion" (breast lesions with class and
-            mask), or "mixed" (every other patient).
+            mask), "mixed" (every other patient), or "heart" (beating hearts in standard views).
         patients: how many; patient n is the same whatever their number.
-        images_per_patient: pictures of each, from different probe positions.
+        images_per_patient: pictures of each, from different probe positions; 2 if None. Of a heart: of each
+            view, 1 if None.
+        views: of hearts, among `heart.VIEWS`.
+        missing: share of its views that a heart study lacks, 0 up to but not including 1.
+        ef_pct: ejection fraction of all hearts; None draws one for each.
         seed: another seed, other patients.
         size: height and width in pixels; even for "mp4".
-        formats: "png", "mp4", "dicom"; the items take turns. Videos and DICOM have 16 frames; the labels
-            are those of frame 0.
+        formats: "png", "mp4", "dicom"; the items take turns. Videos and DICOM have 16 frames, or one beat
+            of a heart; labels are those of the frame `frame` (and of a heart's `es_frame`).
         workers: processes that render.
 
     Returns:
@@ -100,32 +121,73 @@ def generate(
         InsonateError: an argument is out of range, or `out` holds files already.
     """
     _check(kind, patients, images_per_patient, size, formats)
+    _check_heart(kind, views, missing, ef_pct)
     from insonate.data.manifest import Manifest
 
     out = Path(out)
-    orders = [
-        Order(
-            kind=kind, seed=seed, patient=patient, item=item, size=size,
-            frames=1 if _format(formats, patient * images_per_patient + item) == "png" else CLIP_FRAMES,
-        )
-        for patient in range(patients)
-        for item in range(images_per_patient)
-    ]  # fmt: skip
+    orders: dict[int, Order | HeartOrder]
+    if kind == "heart":
+        study = Study(views=tuple(views), repeats=images_per_patient or 1, missing=missing, ef_pct=ef_pct)
+        orders = _heart_orders(study, patients, seed, size, formats)
+    else:
+        orders = _orders(kind, patients, images_per_patient or 2, seed, size, formats)
     with publish_dir(out) as folder:
         rows = [
             _write(folder, item, _format(formats, number))
-            for number, item in enumerate(_rendered(orders, workers))
+            for number, item in zip(orders, _rendered(list(orders.values()), workers), strict=True)
         ]
         Manifest.from_rows(rows, folder).write(folder / MANIFEST)
     return Manifest.read(out / MANIFEST)
 
 
-def _check(kind: str, patients: int, images_per_patient: int, size: int, formats: Sequence[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a heart study is to have."""
+
+    views: tuple[str, ...]
+    repeats: int
+    missing: float
+    ef_pct: float | None
+
+
+def _heart_orders(
+    study: Study, patients: int, seed: int, size: int, formats: Sequence[str]
+) -> dict[int, Order | HeartOrder]:
+    """By the item's number, which counts missing views too: no item depends on what others lack."""
+    orders: dict[int, Order | HeartOrder] = {}
+    for patient in range(patients):
+        shown = views_of_study(seed, patient, study.views, study.missing)
+        for item, view in enumerate(study.views * study.repeats):
+            number = patient * len(study.views) * study.repeats + item
+            if view in shown:
+                orders[number] = HeartOrder(
+                    seed=seed, patient=patient, item=item, view=view, size=size,
+                    clip=_format(formats, number) != "png", ef_pct=study.ef_pct,
+                )  # fmt: skip
+    return orders
+
+
+def _orders(
+    kind: Kind, patients: int, images_per_patient: int, seed: int, size: int, formats: Sequence[str]
+) -> dict[int, Order | HeartOrder]:
+    return {
+        (number := patient * images_per_patient + item): Order(
+            kind=kind, seed=seed, patient=patient, item=item, size=size,
+            frames=1 if _format(formats, number) == "png" else CLIP_FRAMES,
+        )
+        for patient in range(patients)
+        for item in range(images_per_patient)
+    }  # fmt: skip
+
+
+def _check(
+    kind: str, patients: int, images_per_patient: int | None, size: int, formats: Sequence[str]
+) -> None:
     where = "phantom"
     if kind not in KINDS:
         raise InsonateError(where, f"there is no kind {kind!r}", f"Choose one of {', '.join(KINDS)}")
-    if patients < 1 or images_per_patient < 1:
-        what = f"{patients} patients with {images_per_patient} pictures each"
+    if patients < 1 or (images_per_patient is not None and images_per_patient < 1):
+        what = f"{patients} patients with {images_per_patient or 2} pictures each"
         raise InsonateError(where, what, "Ask for at least one of each")
     if not 32 <= size <= 4096:
         raise InsonateError(where, f"a size of {size} px", "Choose 32 to 4096")
@@ -135,17 +197,40 @@ def _check(kind: str, patients: int, images_per_patient: int, size: int, formats
         raise InsonateError(where, f"an odd size of {size} px in mp4", "Choose an even size")
 
 
+def _check_heart(kind: str, views: Sequence[str], missing: float, ef_pct: float | None) -> None:
+    where, plain = "phantom heart", tuple(views) == VIEWS and missing == 0 and ef_pct is None
+    if kind != "heart" and not plain:
+        what = f"views and ejection fraction are of hearts, not of kind {kind!r}"
+        raise InsonateError(where, what, "Give --kind heart, or leave them out")
+    if not views:
+        raise InsonateError(where, "no views", f"Choose among {', '.join(VIEWS)}")
+    for view in views:
+        known_view(view)
+    if len(set(views)) < len(views):
+        raise InsonateError(where, f"a view twice in {', '.join(views)}", "Name each once")
+    if not 0 <= missing < 1:
+        raise InsonateError(where, f"{missing:g} of the views missing", "Choose 0 up to less than 1")
+    low, high = EF_RANGE
+    if ef_pct is not None and not low <= ef_pct <= high:
+        what = f"an ejection fraction of {ef_pct:g} % is not modelled"
+        raise InsonateError(where, what, f"Ask for {low:g} to {high:g} %")
+
+
 def _format(formats: Sequence[str], number: int) -> str:
     return formats[number % len(formats)]
 
 
-def _rendered(orders: list[Order], workers: int) -> Iterator[Item]:
+def _rendered(orders: list[Order | HeartOrder], workers: int) -> Iterator[Item | HeartItem]:
     if workers <= 1:
-        yield from map(render, orders)
+        yield from map(_render, orders)
         return
     context = multiprocessing.get_context("spawn")  # fork would copy locks of torch's threads
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(render, orders, chunksize=4)
+        yield from pool.map(_render, orders, chunksize=4)
+
+
+def _render(order: Order | HeartOrder) -> Item | HeartItem:
+    return render_heart(order) if isinstance(order, HeartOrder) else render(order)
 
 
 def render(order: Order) -> Item:
@@ -230,7 +315,7 @@ def _split(order: Order) -> str:
     return SPLITS[number % len(SPLITS)]
 
 
-def _write(folder: Path, item: Item, format_name: str) -> dict[str, Any]:
+def _write(folder: Path, item: Item | HeartItem, format_name: str) -> dict[str, Any]:
     """Write medium and mask under `folder`; the finished row."""
     from insonate.data.media.writing import write_dicom, write_png, write_video
     from insonate.data.spacing import Spacing
@@ -240,21 +325,23 @@ def _write(folder: Path, item: Item, format_name: str) -> dict[str, Any]:
     if format_name == "png":
         write_png(folder / medium, item.frames[0])
     elif format_name == "mp4":
-        write_video(folder / medium, item.frames, FPS)
+        write_video(folder / medium, item.frames, row["fps"])
     else:
         write_dicom(
             folder / medium,
             item.frames,
             spacing=Spacing(row_mm=row["spacing_row_mm"], col_mm=row["spacing_col_mm"]),
-            frame_time_ms=1000 / FPS,
+            frame_time_ms=1000 / row["fps"],
             patient_id=row["patient_id"],
             study_id=row["study_id"],
             series_id=row["series_id"],
             vendor=row["vendor"],
             item_id=row["series_id"],
         )
-    mask = Path("masks") / f"{row['series_id']}.png"
-    write_png(folder / mask, item.mask)
     kinds = {"png": "image", "mp4": "video", "dicom": "dicom"}
-    column = "mask_path" if row["scene"] == "lesion" else "head_mask_path"
-    return {"path": str(medium), "kind": kinds[format_name], **row, column: str(mask)}
+    paths: dict[str, str] = {}
+    for column, mask in item.masks.items():
+        extra = column.removesuffix("mask_path").removesuffix("_") if len(item.masks) > 1 else ""
+        paths[column] = f"masks/{row['series_id']}{'_' * bool(extra)}{extra}.png"
+        write_png(folder / paths[column], mask)
+    return {"path": str(medium), "kind": kinds[format_name], **row, **paths}
