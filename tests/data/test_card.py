@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -94,8 +95,8 @@ class Tags(HTMLParser):
 def test_the_card_tells_leaks_scales_and_counts(archive, tmp_path):
     card = write_card(archive, tmp_path / "card.html", workers=1)
     assert card.near == [(0, 5)]
-    assert card.findings[0].startswith("1 pairs of nearly equal pictures lie in two splits")
-    assert any("1 media have no calibration" in finding for finding in card.findings)
+    assert card.findings[0] == "pairs of nearly equal pictures in two splits (leakage): 1"
+    assert any(f.startswith("media without calibration") and f.endswith("1 of 6") for f in card.findings)
     page = (tmp_path / "card.html").read_text()
     tags = Tags()
     tags.feed(page)
@@ -130,10 +131,22 @@ def test_writing_and_unreadable_media_are_found(tmp_path, monkeypatch, capsys):
         main()
     told = capsys.readouterr()
     assert stop.value.code == 1
-    assert "1 media have writing in the picture" in told.out
-    assert "1 media cannot be read" in told.out
+    assert "may name people: 1 of 2" in told.out
+    assert "media that cannot be read: 1 of 3" in told.out
     assert "b.png: " in told.err
     assert "damaged" in (tmp_path / "card.html").read_text()
+
+
+def test_a_scan_writes_the_card_too(archive, tmp_path, monkeypatch, capsys):
+    out = archive.root / "m.parquet"
+    words = ["insonate", "data", "scan", str(archive.root), "--out", str(out), "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--card", str(tmp_path / "card.html"), "--strict", "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert findings[0] == "pairs of nearly equal pictures of two patients: 1"
+    assert "Data card: in" in (tmp_path / "card.html").read_text()
 
 
 def test_a_histogram_of_one_value_has_one_bar():

@@ -86,7 +86,10 @@ def write_card(
     rows = _one_a_medium(manifest)
     looks, errors = _looks(manifest, rows, workers, track)
     near = _near(rows, looks)
-    findings = [*_findings(rows, looks, near), *([f"{len(errors)} media cannot be read"] if errors else [])]
+    findings = [
+        *_findings(rows, looks, near),
+        *([f"media that cannot be read: {len(errors)} of {len(rows)}"] if errors else []),
+    ]
     page = _page(title, manifest, rows, looks, near, findings, errors)
     return Card(path=atomic_write(out, page), findings=findings, errors=errors, near=near)
 
@@ -158,12 +161,12 @@ def _findings(rows: list[Row], looks: dict[int, Look], near: list[tuple[int, int
     unsplit = sum(not row["split"] for row in rows)
     own = sum(row["patient_id"] == row["path"] for row in rows)
     told = [
-        (leaks, f"{len(leaks)} pairs of nearly equal pictures lie in two splits (leakage)"),
-        (near, f"{len(near)} pairs of nearly equal pictures are of two patients"),
-        (unscaled, f"{unscaled} media have no calibration: nothing of them is told in mm"),
-        (written, f"{written} media have writing in the picture: look for names before you pass them on"),
-        (own, f"{own} media name no patient, each counts as one"),
-        (0 < unsplit < len(rows), f"{unsplit} media are in no split"),
+        (leaks, f"pairs of nearly equal pictures in two splits (leakage): {len(leaks)}"),
+        (near, f"pairs of nearly equal pictures of two patients: {len(near)}"),
+        (unscaled, f"media without calibration, of which nothing is told in mm: {unscaled} of {len(rows)}"),
+        (written, f"media with writing in the picture, which may name people: {written} of {len(looks)}"),
+        (own, f"media that name no patient, each of which counts as one: {own} of {len(rows)}"),
+        (0 < unsplit < len(rows), f"media in no split: {unsplit} of {len(rows)}"),
     ]
     return [text for found, text in told if found]
 
