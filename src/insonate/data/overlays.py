@@ -17,6 +17,8 @@ BRIGHT = 130
 """grey from which a pixel may be ink"""
 EDGE = 70
 """grey by which ink stands above what lies two pixels beside it"""
+MOST_SPREAD = 42
+"""standard deviation of the grey of a letter: its edges are smoothed"""
 LEAST_PX, MOST_PX = 5, 64
 """height of a letter"""
 ROW = 3
@@ -32,15 +34,15 @@ def find_text(frames: np.ndarray) -> list[Box]:
         frames: T H W or T H W 3, uint8; sixteen of them are looked at.
     """
     frames = some(frames)
-    grey = frames if frames.ndim == 3 else frames.max(-1)
-    steady = grey.min(0).astype(np.int16)  # H W
+    colour = frames.min(0) if frames.ndim == 4 else frames.min(0)[..., None]  # H W C
+    steady = colour.max(-1).astype(np.int16)  # H W
     around = ndimage.grey_opening(steady, size=(7, 7))
     ink = (steady >= BRIGHT) & (steady - around >= EDGE)
     labels, _ = ndimage.label(ink, np.ones((3, 3)))
     letters = [
         box
         for number, slices in enumerate(ndimage.find_objects(labels), 1)
-        if (box := _letter(labels, number, slices, steady)) is not None
+        if (box := _letter(labels[slices] == number, slices, steady, colour)) is not None
     ]
     return [_with_margin(row, ink.shape) for row in _rows(letters)]
 
@@ -51,15 +53,19 @@ def some(frames: np.ndarray) -> np.ndarray:
 
 
 def _letter(
-    labels: npt.NDArray[np.int32], number: int, slices: tuple[slice, slice], steady: npt.NDArray[np.int16]
+    shape: Mask,
+    slices: tuple[slice, slice],
+    steady: npt.NDArray[np.int16],
+    colour: npt.NDArray[np.uint8],
 ) -> Box | None:
     top, bottom, left, right = slices[0].start, slices[0].stop, slices[1].start, slices[1].stop
     height, width = bottom - top, right - left
-    if not (LEAST_PX <= height <= MOST_PX and width <= 1.6 * height + 2):
+    if not LEAST_PX <= height <= MOST_PX or _num_letters((left, top, right, bottom)) > 1.2 * _num_runs(shape):
         return None
-    shape = labels[slices] == number
     inner = steady[slices][shape]
-    if inner.std() > 30 or not 0.1 <= shape.mean() <= 0.95:
+    spread = max(inner.std(), colour[slices][shape].std(0).max())  # of Doppler it is large in one channel
+    upright = 3 * width <= height  # an I fills its box
+    if spread > MOST_SPREAD or not (upright or 0.1 <= shape.mean() <= 0.95):
         return None
     ring = ndimage.binary_dilation(np.pad(shape, 2), iterations=2)
     near = ndimage.binary_dilation(np.pad(shape, 2), iterations=1)
@@ -69,6 +75,16 @@ def _letter(
     return left, top, right, bottom
 
 
+def _num_letters(box: Box) -> float:
+    """Letters that such a box may hold: they touch each other in small or bold writing."""
+    return max(1.0, (box[2] - box[0]) / (box[3] - box[1]) / 1.1)
+
+
+def _num_runs(shape: Mask) -> float:
+    """Strokes that a row of the shape crosses, on average: many in writing, one in a bright line."""
+    return float(shape[:, 0].mean() + (shape[:, 1:] & ~shape[:, :-1]).sum() / len(shape))
+
+
 def _rows(letters: list[Box]) -> list[Box]:
     """Boxes of letters that stand side by side, three or more of like height."""
     waiting, rows = sorted(letters), []
@@ -76,13 +92,15 @@ def _rows(letters: list[Box]) -> list[Box]:
         row = [waiting.pop(0)]
         for letter in list(waiting):
             last = row[-1]
+            if letter[0] - last[2] > 1.5 * MOST_PX:
+                break
             height, other = last[3] - last[1], letter[3] - letter[1]
             level = abs((last[1] + last[3]) - (letter[1] + letter[3])) <= 0.9 * max(height, other)
-            alike = max(height, other) <= 1.8 * min(height, other)
+            alike = max(height, other) <= 1.6 * min(height, other)
             if level and alike and -2 <= letter[0] - last[2] <= 1.5 * max(height, other):
                 row.append(letter)
                 waiting.remove(letter)
-        if len(row) >= ROW:
+        if sum(round(_num_letters(box)) for box in row) >= ROW:
             edges = np.array(row)
             rows.append((*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()))
     return rows
