@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -205,3 +207,12 @@ def test_a_table_tells_its_rectangle(tmp_path) -> None:
     loaded, x = load_official(tmp_path / "x.pt", heads=4), torch.randn(1, 3, 32, 56)
     assert loaded.backbone.spec.input_size == (32, 56)
     close(loaded.backbone(x).patch, encoder(x).patch)
+
+
+def test_a_config_of_clip_beside_it_does_not_hide_its_own(parity, tmp_path) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes((parity / "vjepa_encoder_rope.pt").read_bytes())
+    clip = {"model_cfg": {"embed_dim": 640, "vision_cfg": {"width": 768}, "text_cfg": {"heads": 8}}}
+    for stray in (clip, clip["model_cfg"]):
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(stray))
+        assert load_official(path).backbone.heads == 3

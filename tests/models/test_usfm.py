@@ -8,8 +8,9 @@ import torch
 import insonate
 from insonate.errors import WeightsError
 from insonate.hub import write_official
-from insonate.models import build_backbone, load_official
+from insonate.models import build_backbone, load_official, usfm
 from insonate.models.backbone import token_map
+from insonate.models.layouts import EXPORTS, Exportable
 from insonate.weights import read
 
 
@@ -195,3 +196,23 @@ def test_atm_head_draws_the_original_masks(parity, fixture, tmp_path) -> None:
     model = insonate.load(tmp_path / "segvit.pth", predictor_heads=4, taps=[1, 2, 3])
     levels = model.parts["pyramid"][1](model.backbone, encoder["inputs"]["x"])
     assert model.parts["head"][1](levels, (64, 64)).shape == (2, 3, 64, 64)
+
+
+def test_the_published_hash_is_checked_by_itself(tmp_path, monkeypatch) -> None:
+    options = {"name": "vit", "width": 48, "depth": 12, "heads": 12, "position": "relative"}
+    encoder = build_backbone(options | {"class_token": True, "layer_scale": 0.1})
+    exported = Exportable(backbone=encoder.options, state=encoder.state_dict())
+    state = EXPORTS["usfm"](exported) | {"mask_token": torch.zeros(1, 1, 48)}
+    path = tmp_path / "renamed.bin"
+    torch.save(state, path)
+    report = load_official(path).report
+    assert usfm.PUBLISHED_SHA256 in report.warnings[0]
+    assert "warning: its SHA-256 is" in str(report)
+    with pytest.raises(WeightsError, match=f"not {usfm.PUBLISHED_SHA256}"):
+        load_official(path, sha256="published")
+    monkeypatch.setattr(usfm, "PUBLISHED_SHA256", report.sha256)
+    assert load_official(path, sha256="published").report.warnings == ()
+    torch.save(state | {"head.weight": torch.zeros(3, 48), "head.bias": torch.zeros(3)}, path)
+    assert load_official(path).report.sha256 == ""  # a fine-tune is another file
+    with pytest.raises(WeightsError, match="no SHA-256 of it is published"):
+        load_official(path, sha256="published")

@@ -173,7 +173,7 @@ def _depth_and_ratio(state: Mapping[str, Tensor], width: int) -> dict[str, Any]:
 
 
 def _text_heads(bundle: Bundle, width: int, hints: Hints) -> int:
-    config = bundle.config.get("model_cfg", bundle.config)
+    config = bundle.clip.get("model_cfg", bundle.clip)
     known = hints.number("text_heads") or config.get("text_cfg", {}).get("heads")
     if isinstance(known, int):
         return known
@@ -183,7 +183,7 @@ def _text_heads(bundle: Bundle, width: int, hints: Hints) -> int:
 
 def _say_size(bundle: Bundle, hints: Hints) -> None:
     """Tell the hints what open_clip's config says of the image tower."""
-    config = bundle.config.get("model_cfg", bundle.config)
+    config = bundle.clip.get("model_cfg", bundle.clip)
     size = config.get("vision_cfg", {}).get("image_size")
     if size is not None and hints.get("input_size") is None:
         hints.set("input_size", size)

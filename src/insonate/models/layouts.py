@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,8 @@ class Bundle:
     """common prefix that was taken off"""
     config: dict[str, Any] = field(default_factory=dict)
     """of the JSON beside the file and the one in it"""
+    clip: dict[str, Any] = field(default_factory=dict)
+    """the same of open_clip's configs, which speak of several networks"""
 
     def source(self) -> Source:
         """The main state dict, to be taken."""
@@ -152,26 +154,25 @@ def open_bundle(path: Path) -> Bundle:
         WeightsError: there is none, or it is damaged or unsafe.
     """
     file = _weights_file(path)
-    config: dict[str, Any] = {}
-    for beside in (
+    names = (
         file.parent / "config.json",
         file.parent / "open_clip_config.json",
         file.with_suffix(".json"),
-    ):
-        config |= _read_json(beside)
-    return bundle_of(read(file), file, config)
+    )
+    return bundle_of(read(file), file, [_read_json(name) for name in names])
 
 
-def bundle_of(content: dict[str, Any], where: Path, beside: Mapping[str, Any]) -> Bundle:
-    """The content of a checkpoint as a bundle; `beside` is what configs beside it say."""
-    config = dict(beside)
-    for name in CONFIGS:
-        config |= _configs_in(content.get(name))
+def bundle_of(content: dict[str, Any], where: Path, beside: Sequence[Mapping[str, Any]] = ()) -> Bundle:
+    """The content of a checkpoint as a bundle; `beside` are the configs beside it, the later ones win."""
+    config: dict[str, Any] = {}
+    clip: dict[str, Any] = {}
+    for found in (*beside, *(_configs_in(content.get(name)) for name in CONFIGS)):
+        (clip if CLIP_CONFIGS & found.keys() else config).update(found)
     inner = content.get("state_dict")
     if isinstance(inner, Mapping) and not tensors_of(inner) and any(tensors_of(v) for v in inner.values()):
         content = dict(inner)
     state, stripped = strip(_unwrap(content))
-    return Bundle(where=where, content=content, state=state, stripped=stripped, config=config)
+    return Bundle(where=where, content=content, state=state, stripped=stripped, config=config, clip=clip)
 
 
 def strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
@@ -191,9 +192,8 @@ def tensors_of(value: object) -> dict[str, Tensor]:
 
 
 def hints_of(bundle: Bundle, given: Mapping[str, Any]) -> Hints:
-    """What the caller and the configs say. open_clip's configs speak of several networks and are left out."""
-    clip = CLIP_CONFIGS & bundle.config.keys()
-    return Hints(given, {} if clip else bundle.config, bundle.where)
+    """What the caller and the configs say; open_clip's are read by its own layout."""
+    return Hints(given, bundle.config, bundle.where)
 
 
 def _common(state: Mapping[str, Tensor]) -> str:

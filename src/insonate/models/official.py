@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ ARGUMENTS = (
     "temperature", "interpolate_rope", "sha256",
 )  # fmt: skip
 """what callers may say about a checkpoint"""
+PIN = "published"
+"""said for `sha256`: refuse any file but the published one"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,10 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     """what shapes could not tell"""
+    warnings: tuple[str, ...] = ()
+    """what looks wrong and does not stop the loading"""
     sha256: str = ""
+    """of the file, where it was checked"""
 
     def __str__(self) -> str:
         """A few lines for people."""
@@ -61,7 +66,8 @@ class LoadReport:
         )
         lines = [f"{self.where}: {self.family}, layout {self.layout}", f"tensors: {counts}"]
         lines += [f"ignored: {name} ({why})" for name, why in list(self.ignored.items())[:5]]
-        return "\n".join([*lines, *(f"assumed: {sentence}" for sentence in self.assumed)])
+        lines += [f"assumed: {sentence}" for sentence in self.assumed]
+        return "\n".join([*lines, *(f"warning: {sentence}" for sentence in self.warnings)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +99,13 @@ def inspect_official(
         if name not in ARGUMENTS:
             raise WeightsError(path, f"nothing is called {name!r} there", nearest(name, ARGUMENTS))
     bundle = open_bundle(Path(path))
-    digest = _check_digest(bundle, given.pop("sha256", None))
+    wanted = given.pop("sha256", None)
     layout = recognise(bundle, given.get("family"))
-    return convert(bundle, layout, given, digest)
+    converted, report = convert(bundle, layout, given)
+    return converted, _checked(report, wanted, converted.published_sha256)
 
 
-def convert(
-    bundle: Bundle, layout: Layout, given: Mapping[str, Any], digest: str = ""
-) -> tuple[Converted, LoadReport]:
+def convert(bundle: Bundle, layout: Layout, given: Mapping[str, Any]) -> tuple[Converted, LoadReport]:
     """Convert an opened checkpoint by its layout; see `inspect_official`.
 
     Raises:
@@ -110,7 +115,7 @@ def convert(
     converted = layout.convert(bundle, hints, source)
     converted.layout = layout.name
     source.finish()
-    return converted, _report(bundle, converted, source, tuple(hints.assumed), digest)
+    return converted, _report(bundle, converted, source, tuple(hints.assumed))
 
 
 def load_official(path: Path | str, **given: Any) -> Loaded:
@@ -163,7 +168,7 @@ def official_weights(content: Mapping[str, Any], backbone: Backbone, *, where: o
     """
     if content.keys() == backbone.state_dict().keys() or not isinstance(backbone, VisionTransformer):
         return content
-    bundle = bundle_of(dict(content), Path(str(where)), {})
+    bundle = bundle_of(dict(content), Path(str(where)))
     try:
         layout = recognise(bundle)
     except WeightsError:
@@ -192,9 +197,7 @@ def _make(make: Any, options: Mapping[str, Any], where: object) -> Any:
         raise WeightsError(where, f"{error.where}: {error.what}", error.mend) from None
 
 
-def _report(
-    bundle: Bundle, converted: Converted, source: Source, assumed: tuple[str, ...], digest: str
-) -> LoadReport:
+def _report(bundle: Bundle, converted: Converted, source: Source, assumed: tuple[str, ...]) -> LoadReport:
     ours = {name: id(tensor) for name, tensor in converted.state.items()}
     sources = {"": source, **{f"{name}.": child for name, child in source.children.items()}}
     matched: list[str] = []
@@ -209,20 +212,31 @@ def _report(
             (matched if ours.get(name) == id(tensor) else changed).append(prefix + name)
     return LoadReport(
         where=str(bundle.where), family=converted.family, layout=converted.layout, matched=tuple(matched),
-        converted=tuple(changed), ignored=ignored, assumed=assumed, sha256=digest,
+        converted=tuple(changed), ignored=ignored, assumed=assumed,
     )  # fmt: skip
 
 
-def _check_digest(bundle: Bundle, wanted: object) -> str:
-    """SHA-256 of the file, where one is asked for.
+def _checked(report: LoadReport, wanted: object, published: str) -> LoadReport:
+    """The report with the file's SHA-256, where one is asked for or published.
+
+    Args:
+        report: so far.
+        wanted: by the caller; `PIN` stands for the published one.
+        published: of the file that has these very tensors; empty where none is known.
 
     Raises:
-        WeightsError: it is another.
+        WeightsError: the file is not the one that the caller asked for, or its hash is not published.
     """
-    if wanted is None:
-        return ""
-    with bundle.where.open("rb") as file:
+    if wanted == PIN and not published:
+        raise WeightsError(report.where, "no SHA-256 of it is published", "Give its digits")
+    expected = published if wanted in {None, PIN} else str(wanted).lower()
+    if not expected:
+        return report
+    with Path(report.where).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != str(wanted).lower():
-        raise WeightsError(bundle.where, f"its SHA-256 is {found}, not {wanted}", "Download it again")
-    return found
+    if found == expected:
+        return replace(report, sha256=found)
+    if wanted is not None:
+        raise WeightsError(report.where, f"its SHA-256 is {found}, not {expected}", "Download it again")
+    warning = f"its SHA-256 is {found}, that of the published file with these tensors is {expected}"
+    return replace(report, sha256=found, warnings=(*report.warnings, warning))

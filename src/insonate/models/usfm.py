@@ -34,6 +34,8 @@ from insonate.weights.source import Converted, Hints, Part, Source
 LICENSE = "CC BY-NC 4.0"
 PUBLISHED_SHA256 = "d5fdab3edd140e4ca61471bb4087f91cd7ff2ce270db71b9cab30feda881bd17"
 """of USFM_latest.pth"""
+PUBLISHED_TABLE, PUBLISHED_DEPTH = (732, 12), 12
+"""shape of its relative table, which all blocks share; blocks"""
 HUGGING_FACE = [
     (r"embeddings\.cls_token$", "cls_token"),
     (r"embeddings\.mask_token$", "mask_token"),
@@ -120,6 +122,15 @@ def _is_hugging_face(bundle: Bundle) -> bool:
     )
 
 
+def _is_published(bundle: Bundle) -> bool:
+    """Whether the tensors are those of USFM_latest.pth: pretrained, without any head or wrapper."""
+    return (
+        bundle.shape("rel_pos_bias.relative_position_bias_table") == PUBLISHED_TABLE
+        and bundle.has("mask_token", "norm.weight", rf"blocks\.{PUBLISHED_DEPTH - 1}\.gamma_1")
+        and not bundle.has(r"(head|fc_norm)\..*")
+    )
+
+
 @register("usfm", ("usfm",), _is_usfm)
 def convert_usfm(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     """The authors' encoder: `USFM_latest.pth` (one table), or fine-tuned (a table a block, with a head)."""
@@ -131,6 +142,8 @@ def convert_usfm(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     hints.check("heads", table.shape[1], "its relative table has so many columns")
     options["input_size"] = relative_side(state, options, hints)
     converted = Converted(family="usfm", backbone=options, state=state, info={"license": LICENSE})
+    if _is_published(bundle):
+        converted.published_sha256 = PUBLISHED_SHA256
     if "mask_token" in source:
         part = SimMimOptions(width=options["width"], patch=options["patch"], decoder=False).model_dump()
         converted.parts["decoder"] = Part(options=part, state={"mask_token": source.take("mask_token")})

@@ -213,6 +213,8 @@ class Converted:
     """of the task's head"""
     parts: dict[str, Part] = field(default_factory=dict)
     """predictor, decoder, text tower, probe, …"""
+    published_sha256: str = ""
+    """of the published file that has these very tensors; empty where none is known"""
     info: dict[str, Any] = field(default_factory=dict)
     """licence, source, what is particular"""
 
