@@ -29,12 +29,14 @@ class Size:
     patients: int
     images_per_patient: int
     pretrain_epochs: int
-    adapt_epochs: int
-    labelled_fraction: float
+    point_epochs: int
+    lesion_epochs: int
 
 
-FULL = Size(patients=500, images_per_patient=2, pretrain_epochs=24, adapt_epochs=30, labelled_fraction=1.0)
-QUICK = Size(patients=48, images_per_patient=2, pretrain_epochs=3, adapt_epochs=4, labelled_fraction=1.0)
+FULL = Size(patients=500, images_per_patient=2, pretrain_epochs=24, point_epochs=20, lesion_epochs=24)
+QUICK = Size(patients=48, images_per_patient=2, pretrain_epochs=3, point_epochs=4, lesion_epochs=4)
+FRACTIONS = {"train": 0.7, "test": 0.3}
+"""nothing is chosen by validation"""
 
 
 def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
@@ -91,7 +93,7 @@ def phantom_data(folder: Path, size: Size, seed: int) -> Path:
     if found.errors or len(found.manifest) != len(manifest):
         what = f"{len(found.manifest)} of {len(manifest)} media could be read back"
         raise InsonateError(folder, what, "Remove the folder and run the demo again")
-    return split_by_patient(manifest, seed=seed).write(path)
+    return split_by_patient(manifest, FRACTIONS, seed=seed).write(path)
 
 
 def demo_study(manifest: Path, size: Size, seed: int) -> Study:
@@ -108,8 +110,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
                 task={"name": "keypoints", "column": "keypoints_hc", "points": "HC", "head_width": 64},
                 score="mre_mm",
                 lower_is_better=True,
-                epochs=size.adapt_epochs,
-                fraction=size.labelled_fraction,
+                epochs=size.point_epochs,
             ),
             Problem(
                 name="lesion class",
@@ -122,8 +123,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
                 },
                 score="correct",
                 lower_is_better=False,
-                epochs=size.adapt_epochs,
-                fraction=size.labelled_fraction,
+                epochs=size.lesion_epochs,
                 frozen_lr=1.0e-2,
                 augment=NO_ZOOM,
             ),
@@ -133,8 +133,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
                 task={"name": "regression", "column": "lesion_long_mm", "head": "linear_probe"},
                 score="abs_error",
                 lower_is_better=True,
-                epochs=size.adapt_epochs,
-                fraction=size.labelled_fraction,
+                epochs=size.lesion_epochs,
                 frozen_lr=1.0e-2,
                 augment=NO_ZOOM,
             ),

@@ -54,8 +54,8 @@ class Problem:
     """score by which the initialisations are compared"""
     lower_is_better: bool
     epochs: int
-    fraction: float
-    """share of the training patients whose labels are used: pretraining matters where labels are few"""
+    fraction: float = 1.0
+    """share of the training patients whose labels are used"""
     batch: int = 16
     frozen_lr: float = 3.0e-3
     """learning rate of the head on the frozen encoder"""

@@ -87,7 +87,6 @@ def real_study(unlabelled: Path, manifests: dict[str, Path], *, quick: bool, see
                 score="mre_mm",
                 lower_is_better=True,
                 epochs=epochs,
-                fraction=1.0,
             ),
             Problem(
                 name="CAMUS segmentation",
@@ -114,7 +113,6 @@ def real_study(unlabelled: Path, manifests: dict[str, Path], *, quick: bool, see
                 score="correct",
                 lower_is_better=False,
                 epochs=epochs,
-                fraction=1.0,
                 frozen_lr=1.0e-2,
             ),
         ],
