@@ -82,6 +82,10 @@ class Vendor:
         changed = {k: getattr(self, k) * rng.uniform(0.9, 1.1) for k in names}
         return replace(self, noise_db=self.noise_db + rng.normal(0, 1.5), **changed)
 
+    def thinned(self, size: int) -> Vendor:
+        """With no more lines than a picture of `size` pixels can show."""
+        return replace(self, lines=min(self.lines, max(64, round(0.75 * size))))
+
     def tuned(self, scale: float) -> Vendor:
         """Set for a patient `scale` times as large as an adult: a small one wants a smaller, higher probe."""
         if scale > 0.85:
@@ -121,7 +125,7 @@ VENDORS: dict[str, Vendor] = {
             lines=192, half_angle_deg=42,
         ),
         Vendor(
-            name="Oldfield", f_mhz=2.6, cycles=3.5, aperture_mm=16, focus_mm=60, range_db=48, noise_db=-42,
+            name="Oldfield", f_mhz=2.6, cycles=3.5, aperture_mm=16, focus_mm=60, range_db=54, noise_db=-42,
             haze_db=-26, clutter_db=-7, gamma=1.6, floor=0.0, smooth=0.3, persistence=0.0, shape="sector",
             lines=112, half_angle_deg=32,
         ),
@@ -385,8 +389,7 @@ class Machine:
     def power(self, maps: Maps, frame: int = 0, *, noise: bool = True) -> Array:
         """R L: the squared envelope, before gain and logarithm ("iq stage")."""
         vendor, grid = self.vendor, self.grid
-        through_db = np.cumsum(maps.att, 0) * np.float32(2 * vendor.f_mhz * grid.step_mm / 10)
-        through_db += np.cumsum(maps.loss, 0)
+        through_db = np.cumsum(maps.att * np.float32(2 * vendor.f_mhz * grid.step_mm / 10) + maps.loss, 0)
         through_db -= np.float32(2 * vendor.f_mhz * TGC_DB_CM_MHZ / 10) * grid.r_mm[:, None]
         through = 10 ** (-np.clip(through_db, -25, 70) / 20)
         amp, spec = maps.amp * through, maps.spec * through
@@ -468,9 +471,11 @@ class Screen:
         rows, columns = grid.samples - 1, vendor.lines - 1
         self.inside = (row >= 0) & (row <= rows) & (column >= 0) & (column <= columns)
         row, column = np.clip(row, 0, rows - 1e-3), np.clip(column, 0, columns - 1e-3)
-        self._row, self._column = row.astype(np.int32), column.astype(np.int32)
-        self._v, self._u = (row - self._row).astype(np.float32), (column - self._column).astype(np.float32)
-        self._nearest = np.rint(row).astype(np.int32), np.rint(column).astype(np.int32)
+        row, column = row[self.inside], column[self.inside]  # P: pixels within the field
+        above, left = row.astype(np.int32), column.astype(np.int32)
+        self._v, self._u = (row - above).astype(np.float32), (column - left).astype(np.float32)
+        self._corner, self._lines = above * vendor.lines + left, vendor.lines
+        self._nearest = np.rint(row).astype(np.int32) * vendor.lines + np.rint(column).astype(np.int32)
 
     def to_px(self, x_mm: float, z_mm: float) -> tuple[float, float]:
         """(x, y) in pixels; (0, 0) is the centre of the top-left pixel."""
@@ -478,11 +483,18 @@ class Screen:
 
     def image(self, grey: Array) -> Frame:
         """H W, 8 bit, bilinear from R L values in 0 to 1; black outside the field."""
-        i, j, u, v = self._row, self._column, self._u, self._v
-        top = grey[i, j] * (1 - u) + grey[i, j + 1] * u
-        low = grey[i + 1, j] * (1 - u) + grey[i + 1, j + 1] * u
-        return np.where(self.inside, np.rint((top * (1 - v) + low * v) * 255), 0).astype(np.uint8)
+        flat, corner, u, v = np.ascontiguousarray(grey).ravel(), self._corner, self._u, self._v
+        below = corner + self._lines
+        top = flat[corner] * (1 - u) + flat[corner + 1] * u
+        low = flat[below] * (1 - u) + flat[below + 1] * u
+        return self._spread(np.rint((top * (1 - v) + low * v) * 255).astype(np.uint8))
+
+    def _spread(self, values: Labels) -> Labels:
+        """H W from the P pixels within the field; 0 outside."""
+        whole = np.zeros(self.inside.shape, np.uint8)
+        whole[self.inside] = values
+        return whole
 
     def labels(self, label: Labels) -> Labels:
         """H W, nearest sample; 0 outside the field."""
-        return np.where(self.inside, label[self._nearest], 0).astype(np.uint8)
+        return self._spread(np.ascontiguousarray(label).ravel()[self._nearest])

@@ -170,7 +170,7 @@ def _healthy(rng: np.random.Generator) -> Anatomy:
         wall_motion=(1.0,) * SEGMENTS,
         lobe=tuple(float(v) for v in rng.uniform(-1, 1, 4)),  # type: ignore[arg-type]
         shears=tuple(
-            (float(rng.normal(0, spread)), 2 * math.pi / rng.uniform(38, 70), rng.uniform(0, 2 * math.pi))
+            (_normal(rng, 0, spread), 2 * math.pi / rng.uniform(50, 80), rng.uniform(0, 2 * math.pi))
             for spread in (1.3, 1.6, 1.6, 1.3, 1.3)
         ),
         world_from_heart=_placed(rng),

@@ -276,8 +276,11 @@ class Chambers:
     def _cava(self, at: Xyz, lay: Layout) -> Array:
         """Inferior vena cava with one hepatic vein that joins from the front."""
         k, mouth = lay.k, lay.cava
-        tube = cone(at, mouth, mouth + lay.caudal * 95 * k, 9.5 * k, 8 * k)
         front = -(self.heart_from_world[:3, :3] @ point(0, 1, 0))
+        knee = mouth + lay.caudal * 48 * k  # below the liver it turns back to the spine
+        tube = cone(at, mouth, knee, 9.5 * k, 8.5 * k)
+        below = cone(at, knee, knee + (lay.caudal - 0.3 * front) * 50 * k, 8.5 * k, 7 * k)
+        tube = smooth_min(tube, below, 5 * k)
         joint = mouth + lay.caudal * 22 * k
-        vein = cone(at, joint, joint + (lay.caudal * 0.75 + front * 0.65) * 45 * k, 4.5 * k, 3 * k)
+        vein = cone(at, joint, joint + (lay.caudal * 0.75 + front * 0.65) * 45 * k, 5.5 * k, 3.5 * k)
         return smooth_min(tube, vein, 5 * k)

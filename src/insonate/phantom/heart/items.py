@@ -66,7 +66,7 @@ def render_heart(order: HeartOrder) -> HeartItem:
     """
     chambers = Chambers(Anatomy.draw(stream(order.seed, order.patient, "anatomy"), ef_pct=order.ef_pct))
     acquisition = stream(order.seed, order.patient, f"acquisition/{order.item}")
-    vendor = _vendor(order, chambers.anatomy.scale).jittered(acquisition)
+    vendor = _vendor(order, chambers.anatomy.scale).jittered(acquisition).thinned(order.size)
     placed = _by_hand(world_from_probe(chambers, order.view), chambers.anatomy.scale, acquisition)
     texture, beat = volume(order.seed), chambers.beat
     fps = float(acquisition.choice(RATES_FPS, p=RATE_ODDS))

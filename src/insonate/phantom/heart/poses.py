@@ -108,7 +108,7 @@ def _sc4c(chambers: Chambers, lay: Layout) -> np.ndarray:
 
 def _scivc(chambers: Chambers, lay: Layout) -> np.ndarray:
     back = unit(chambers.heart_from_world[:3, :3] @ point(-0.05, 1, 0.12))
-    middle = lay.cava + lay.caudal * 38 * lay.k
+    middle = lay.cava + lay.caudal * 30 * lay.k
     return pose(middle - back * 78 * lay.k, back, -lay.caudal)
 
 
@@ -119,7 +119,7 @@ POSES: dict[str, Callable[[Chambers, Layout], np.ndarray]] = {
     "A5C": _a5c,
     "PLAX": _plax,
     "PSAX-AV": _psax_av,
-    "PSAX-MV": _short(lambda chambers: 10.5 * chambers.anatomy.scale),
+    "PSAX-MV": _short(lambda chambers: 20 * chambers.anatomy.scale),
     "PSAX-PM": _short(lambda chambers: 0.50 * chambers.anatomy.length_mm),
     "SC4C": _sc4c,
     "SCIVC": _scivc,

@@ -176,9 +176,10 @@ class Plane(Scene[HeartCache]):
         """R L: echogenicity in dB."""
         k = self.chambers.anatomy.scale
         level = t.LEVEL_DB[label]
-        half = t.TABLE // 2
-        column = (x * np.float32(1 / t.TABLE_PITCH_MM)).astype(np.int32) % t.TABLE - half
-        row = (z * np.float32(1 / t.TABLE_PITCH_MM)).astype(np.int32) % t.TABLE - half
+        column, row = (
+            (c * np.float32(1 / t.TABLE_PITCH_MM)).astype(np.int32) + t.TABLE // 2 & (t.TABLE - 1)
+            for c in (x, z)
+        )
         muscle = t.MUSCLE[label]
         # trabeculae and the moderator band are muscle within the cavity: seen, but not cut out of its mask
         rough = ((d.lv > -around.rough_mm) & (label == t.LV)) | (
@@ -186,8 +187,8 @@ class Plane(Scene[HeartCache]):
         )
         rough |= (np.maximum(d.moderator, d.rv) < 0) & (label == t.RV)
         # fibres across the beam are bright, along it dark
-        fibres = 11 * grid.along_beam(d.epi) ** 2 - 7
-        wall = around.muscle[row, column] + fibres
+        fibres = 9 * grid.along_beam(d.epi) ** 2 - 4.5
+        wall = around.muscle.ravel()[row * t.TABLE + column] + fibres
         level = np.where(muscle, level + wall, level)
         level = np.where(rough, t.LEVEL_DB[t.MYOCARDIUM] - 3 + wall, level)
         thin = (label == t.WALL) & (np.minimum(d.la, d.ra) < d.rv)
@@ -213,7 +214,7 @@ class Plane(Scene[HeartCache]):
         if rows.stop > rows.start:
             own = leaflet[rows]
             spec[rows] += (
-                1.9 * np.exp(-2 * np.maximum(own + 0.8, 0) ** 2) * (0.1 + 0.9 * grid.along_beam(own) ** 2)
+                1.9 * np.exp(-2 * np.maximum(own + 0.8, 0) ** 2) * (0.3 + 0.7 * grid.along_beam(own) ** 2)
             )
         return spec
 

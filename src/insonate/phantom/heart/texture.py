@@ -13,8 +13,9 @@ import numpy as np
 from insonate.phantom.physics import Array, Lattice, Maps, stream
 
 PLANE_BLUR_MM, SLICE_BLUR_MM = 0.3, 1.2
-PLANE_PITCH_MM, SLICE_PITCH_MM = 0.225, 0.6
-PLANE_CELLS, SLICE_CELLS = 180, 64
+PLANE_PITCH_MM, SLICE_PITCH_MM = 0.3, 0.6
+PLANE_CELLS, SLICE_CELLS = 128, 64
+"""powers of two: a remainder is then a mask of bits"""
 
 
 class Volume(Lattice):
@@ -38,10 +39,10 @@ class Volume(Lattice):
 
     def scatter_of(self, maps: Maps) -> Array:
         """R 2 L: the scatter of a scene's tissue, by all three coordinates."""
-        x = np.rint(maps.material_x_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int32) % PLANE_CELLS
-        z = np.rint(maps.material_z_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int32) % PLANE_CELLS
+        x = np.rint(maps.material_x_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int32) & (PLANE_CELLS - 1)
+        z = np.rint(maps.material_z_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int32) & (PLANE_CELLS - 1)
         across = 0 if maps.material_y_mm is None else maps.material_y_mm * np.float32(1 / SLICE_PITCH_MM)
-        y = np.rint(across).astype(np.int32) % SLICE_CELLS
+        y = np.rint(across).astype(np.int32) & (SLICE_CELLS - 1)
         return np.ascontiguousarray(self.block[(y * PLANE_CELLS + z) * PLANE_CELLS + x].transpose(0, 2, 1))
 
 

@@ -33,7 +33,7 @@ ATTENUATION = np.array(
 )  # fmt: skip
 BLOOD = np.isin(np.arange(19), (LV, LA, RV, RA, AORTA, PULMONARY, CAVA, LVOT, DESCENDING))
 MUSCLE = np.isin(np.arange(19), (MYOCARDIUM, WALL, PAPILLARY))
-TABLE, TABLE_PITCH_MM = 384, 0.6
+TABLE, TABLE_PITCH_MM = 512, 0.6
 """cells and pitch of the wall texture that moves with the muscle"""
 
 
@@ -178,4 +178,4 @@ def _muscle(texture: Texture) -> Array:
     axis = ((np.arange(TABLE) - TABLE // 2) * TABLE_PITCH_MM).astype(np.float32)
     x, z = np.broadcast_to(axis, (TABLE, TABLE)), np.broadcast_to(axis[:, None], (TABLE, TABLE))
     low = texture.low
-    return (5.5 * low(x, z, 3.3, 21) + 4.5 * low(x, z, 6, 22) + 4 * low(x, z, 11, 23)).astype(np.float32)
+    return (4.5 * low(x, z, 3.3, 21) + 4 * low(x, z, 6, 22) + 3 * low(x, z, 11, 23)).astype(np.float32)

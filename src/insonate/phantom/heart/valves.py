@@ -42,7 +42,7 @@ def _hinged(at: Xyz, ring: Point, ring_mm: float, lengths: tuple[float, float], 
     long, short = lengths
     length = np.float32(short) + np.float32(long - short) * (1 + toward) / 2
     # a mouth wider than its gap: steep at the commissures, flatter in the middle of the two lips
-    lift = np.float32(math.radians(17)) + np.float32(math.radians(60) * opening) * (1 - 0.36 * toward**2)
+    lift = np.float32(math.radians(17)) + np.float32(math.radians(60) * opening) * (1 - 0.45 * toward**2)
     cos, sin = np.cos(lift), np.sin(lift)
     inward = np.float32(ring_mm) - radius
     share = np.clip((inward * cos + own.z * sin) / length, 0, 1)
@@ -68,6 +68,6 @@ def _cusps(chambers: Chambers, at: Xyz, lay: Layout, *, opening: float) -> Array
     off = np.mod(angle + third / 2, third) - third / 2
     seam = np.maximum(radius * np.abs(np.sin(off)), radius - wide)
     seam = np.maximum(seam, np.maximum(4 * k - height, height - 11 * k))
-    dome = np.abs(height - k * (3 + 7 * np.clip(1 - radius / wide, 0, 1))) * np.float32(0.8)
+    dome = np.abs(height - k * (2 + 4 * np.clip(1 - radius / wide, 0, 1))) * np.float32(0.8)
     dome = np.maximum(dome, np.maximum(radius - wide, np.maximum(-height, height - 11 * k)))
     return np.minimum(seam, dome)
