@@ -283,8 +283,10 @@ def test_the_learning_curve_is_reported_where_the_model_lies_in_its_run(tmp_path
 def test_known_data_sets_are_listed_with_what_they_are(capsys, tmp_path, monkeypatch):
     assert in_process(monkeypatch, tmp_path, "data", "datasets") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) >= 6
-    assert all(len(line.split()) > 3 for line in lines)
+    named = [line for line in lines if not line.startswith(" ")]
+    assert len(named) >= 20
+    assert all(len(line.split()) > 3 for line in named)
+    assert sum("licence: " in line for line in lines) >= 18
 
 
 @pytest.mark.slow

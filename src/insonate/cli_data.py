@@ -253,10 +253,10 @@ def data_datasets(
 
     if name is None:
         for known, adapter in ADAPTERS.items():
-            facts = (adapter.licence, adapter.size, adapter.where, adapter.citation)
             say(f"{known:<18} {adapter.about}")
             if adapter.licence:
-                say("\n".join(f"{'':<18}   {fact}" for fact in facts))
+                say(f"{'':<19}licence: {adapter.licence}\n{'':<19}about {adapter.size}, {adapter.where}")
+                say(f"{'':<19}cite: {adapter.citation}")
         return
     if name not in ADAPTERS:
         raise InsonateError("data datasets", f"no data set is called {name!r}", nearest(name, ADAPTERS))

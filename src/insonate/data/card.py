@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import insonate
 from insonate.data import pool
 from insonate.data.columns import COLUMNS, Row, is_path, patient_key
 from insonate.data.likeness import Likeness, likeness, near_pairs
@@ -193,7 +192,6 @@ def _page(
         title=title,
         style=_Trusted(style),
         style_hash=_Trusted("sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()),
-        version=insonate.__version__,
         synthetic={row["site"] for row in rows} == {"phantom"},
         notes=manifest.notes,
         findings=findings,
