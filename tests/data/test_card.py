@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from insonate.cli import main
 from insonate.data import media, shards
 from insonate.data.card import histogram, write_card
-from insonate.data.likeness import groups, likeness, near_pairs
+from insonate.data.likeness import Likeness, groups, likeness, near_pairs
 from insonate.data.manifest import Manifest
 
 
@@ -152,3 +152,13 @@ def test_a_scan_writes_the_card_too(archive, tmp_path, monkeypatch, capsys):
 def test_a_histogram_of_one_value_has_one_bar():
     plot = histogram("fps", [25.0, 25.0, None])
     assert (plot["low"], plot["most"], plot["missing"], len(plot["bars"])) == ("25", 2, 1, 1)
+
+
+def test_pairs_are_found_among_many_that_are_coarsely_alike(monkeypatch):
+    found = [
+        likeness(picture) for picture in (speckle(0), speckle(1), recoded(speckle(0)), recoded(speckle(1)))
+    ]
+    alike = [Likeness(bits=found[0].bits, fine=picture.fine) for picture in found]
+    few = near_pairs(alike)
+    monkeypatch.setattr("insonate.data.likeness.MANY", 0)
+    assert near_pairs(alike) == few == [(0, 2), (1, 3)]

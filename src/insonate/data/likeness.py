@@ -25,7 +25,8 @@ NEAR = 0.95
 patients of CAMUS at most 0.88"""
 FLAT = 3
 """grey levels between neighbours of a picture that holds nothing: its hash would be noise"""
-BLOCK = 1024
+BLOCK, MANY = 1024, 10_000
+"""pictures compared at a time, and candidates among them that are many"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,18 @@ def near_pairs(pictures: list[Likeness]) -> list[tuple[int, int]]:
             first, second = first + start, second + other
             ordered = first < second
             first, second = first[ordered], second[ordered]
-            products = np.einsum("nd,nd->n", fine[first], fine[second], dtype=np.float32)
+            if len(first) > MANY:  # one scanner's sectors: a product of the whole blocks is cheaper
+                whole = _floats(fine, start) @ _floats(fine, other).T  # n m
+                products = whole[first - start, second - other]
+            else:
+                products = np.einsum("nd,nd->n", fine[first], fine[second], dtype=np.float32)
             close = products >= NEAR * length[first] * length[second]
             pairs += zip(first[close].tolist(), second[close].tolist(), strict=True)
     return sorted(pairs)
+
+
+def _floats(fine: np.ndarray, start: int) -> np.ndarray:
+    return fine[start : start + BLOCK].astype(np.float32)
 
 
 def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
