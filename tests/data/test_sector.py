@@ -98,3 +98,14 @@ def test_level_writing_in_echoes_is_found_and_speckle_is_not(colour, size):
         covered[top:bottom, left:right] = True
     ink = np.asarray(picture).max(-1) > 150
     assert covered[ink].mean() > 0.95, box
+
+
+def test_power_doppler_is_no_writing():
+    rng = np.random.default_rng(3)
+    picture = Image.new("RGB", (320, 240), (40, 40, 40))
+    pixels = np.asarray(picture).copy()
+    for x in range(60, 240, 14):
+        pixels[100:112, x : x + 8, 0] = 255
+        pixels[100:112, x : x + 8, 1] = rng.integers(0, 255, (12, 8))
+        pixels[100:112, x : x + 8, 2] = 0
+    assert find_text(pixels[None]) == []

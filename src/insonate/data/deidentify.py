@@ -288,8 +288,8 @@ def _sectors(frames: np.ndarray, info: MediaInfo) -> list[Sector]:
             calibrated[region.name].append(region.box)
     boxes = dict.fromkeys(calibrated.get("2d") or calibrated.get("colour") or [])
     found = [sector for box in boxes if (sector := find_sector(frames, box)) is not None]
-    if found:
-        return found
+    if boxes:
+        return found  # the rest of the frame is what the scanner itself holds for no picture
     whole = find_sector(frames)
     return [] if whole is None else [whole]
 

@@ -17,10 +17,14 @@ BRIGHT = 130
 """grey from which a pixel may be ink"""
 EDGE = 70
 """grey by which ink stands above what lies two pixels beside it"""
+SATURATED, SCALE = 100, 40
+"""difference of the channels of a full colour, and its standard deviation along a colour scale"""
 MOST_SPREAD = 42
 """standard deviation of the grey of a letter: its edges are smoothed"""
-LEAST_PX, MOST_PX = 5, 64
-"""height of a letter"""
+LEAST_PX, MOST_PX, MOST_SHARE = 5, 16, 0.045
+"""height of a letter; the largest one is so many pixels or that share of the frame's longer side"""
+FAR_PX = 400
+"""beyond which no letter is a neighbour, whatever its size"""
 ROW = 3
 """letters that make writing"""
 MARGIN_PX = 3
@@ -34,15 +38,16 @@ def find_text(frames: np.ndarray) -> list[Box]:
         frames: T H W or T H W 3, uint8; sixteen of them are looked at.
     """
     frames = some(frames)
-    colour = frames.min(0) if frames.ndim == 4 else frames.min(0)[..., None]  # H W C
-    steady = colour.max(-1).astype(np.int16)  # H W
+    colour = frames.min(0).astype(np.int16)  # H W or H W 3
+    steady = colour if colour.ndim == 2 else colour.max(-1)  # H W
     around = ndimage.grey_opening(steady, size=(7, 7))
     ink = (steady >= BRIGHT) & (steady - around >= EDGE)
     labels, _ = ndimage.label(ink, np.ones((3, 3)))
     letters = [
         box
         for number, slices in enumerate(ndimage.find_objects(labels), 1)
-        if (box := _letter(labels[slices] == number, slices, steady, colour)) is not None
+        if (box := _letter(labels[slices] == number, slices, steady)) is not None
+        and not _is_flow(colour[slices][labels[slices] == number])
     ]
     return [_with_margin(row, ink.shape) for row in _rows(letters)]
 
@@ -56,16 +61,16 @@ def _letter(
     shape: Mask,
     slices: tuple[slice, slice],
     steady: npt.NDArray[np.int16],
-    colour: npt.NDArray[np.uint8],
 ) -> Box | None:
     top, bottom, left, right = slices[0].start, slices[0].stop, slices[1].start, slices[1].stop
     height, width = bottom - top, right - left
-    if not LEAST_PX <= height <= MOST_PX or _num_letters((left, top, right, bottom)) > 1.2 * _num_runs(shape):
+    if not LEAST_PX <= height <= _tallest(steady) or _num_letters(
+        (left, top, right, bottom)
+    ) > 1.2 * _num_runs(shape):
         return None
     inner = steady[slices][shape]
-    spread = max(inner.std(), colour[slices][shape].std(0).max())  # of Doppler it is large in one channel
     upright = 3 * width <= height  # an I fills its box
-    if spread > MOST_SPREAD or not (upright or 0.1 <= shape.mean() <= 0.95):
+    if inner.std() > MOST_SPREAD or not (upright or 0.1 <= shape.mean() <= 0.95):
         return None
     ring = ndimage.binary_dilation(np.pad(shape, 2), iterations=2)
     near = ndimage.binary_dilation(np.pad(shape, 2), iterations=1)
@@ -73,6 +78,18 @@ def _letter(
     if np.median(inner) - np.median(padded[ring & ~near]) < EDGE:
         return None
     return left, top, right, bottom
+
+
+def _is_flow(inked: npt.NDArray[np.int16]) -> bool:
+    """Whether colours (N 3) run through a scale, as those of Doppler do; writing has one hue."""
+    if inked.ndim == 1:
+        return False
+    low, middle, high = np.sort(inked, -1).T
+    return bool(np.median(high - low) > SATURATED and (high - middle).std() > SCALE)
+
+
+def _tallest(picture: np.ndarray) -> float:
+    return max(MOST_PX, MOST_SHARE * max(picture.shape))
 
 
 def _num_letters(box: Box) -> float:
@@ -92,7 +109,7 @@ def _rows(letters: list[Box]) -> list[Box]:
         row = [waiting.pop(0)]
         for letter in list(waiting):
             last = row[-1]
-            if letter[0] - last[2] > 1.5 * MOST_PX:
+            if letter[0] - last[2] > FAR_PX:
                 break
             height, other = last[3] - last[1], letter[3] - letter[1]
             level = abs((last[1] + last[3]) - (letter[1] + letter[3])) <= 0.9 * max(height, other)
