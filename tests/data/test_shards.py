@@ -53,6 +53,7 @@ def archive(tmp_path):
                 "keypoints": [23.5, 15.5, math.nan, math.nan],
                 "spacing_row_mm": 0.2,
                 "spacing_col_mm": 0.3,
+                "file_bytes": 1000,
             }
         )
     clip = np.stack([picture((48, 64), 10 + t) for t in range(5)])
@@ -73,6 +74,7 @@ def test_rows_follow_their_pixels(archive, tmp_path):
     assert [row["patient_id"] for row in rows] == [row["patient_id"] for row in archive.rows]
     assert (rows[1]["height"], rows[1]["width"], rows[1]["spacing_row_mm"]) == (32, 48, pytest.approx(0.4))
     assert rows[1]["keypoints"][:2] == [11.5, 7.5]
+    assert "file_bytes" not in rows[1]
     assert math.isnan(rows[1]["keypoints"][2])
     assert (rows[4]["frames"], rows[4]["fps"], rows[4]["width"]) == (5, pytest.approx(20), 48)
     assert (rows[5]["frames"], rows[5]["frame"], rows[5]["kind"]) == (1, 0, "image")
@@ -155,6 +157,10 @@ def test_a_second_run_packs_only_what_changed(archive, tmp_path):
     assert len(list((tmp_path / "out").glob("shard-*"))) == 2
     with pytest.raises(ManifestError, match="of shards already"):
         shards.shard(third.manifest, tmp_path / "again")
+    archive.write(archive.root / "manifest.parquet")
+    with pytest.raises(ManifestError, match="a manifest of other media"):
+        shards.shard(archive, archive.root)
+    assert len(Manifest.read(archive.root / "manifest.parquet")) == len(archive)
 
 
 def test_what_cannot_be_read_costs_itself(archive, tmp_path):

@@ -19,6 +19,7 @@ from PIL import Image
 from insonate.data.columns import Row, is_path
 from insonate.data.limits import limited
 from insonate.data.media import MediaFile
+from insonate.data.scan import STAMP
 from insonate.data.sector import Sector, find_sector
 from insonate.data.shards.read import MEMBER, frame_name, side_name
 from insonate.data.spacing import Spacing, spacing_or_none
@@ -99,7 +100,7 @@ def pack(job: Job) -> Packed:
     new = {c: _moved(v, box, size, row) if isinstance(v, list) else v for c, v in row.items()}
     new |= _facts(box, size, spacing, len(chosen))
     new["fps"] = (row["fps"] or info.fps) if len(chosen) > 1 else None
-    new = {c: v for c, v in new.items() if not is_path(c)} | {MEMBER: job.member}
+    new = {c: v for c, v in new.items() if not is_path(c) and c not in STAMP} | {MEMBER: job.member}
     if "frame" in row:
         new["frame"] = None if row["frame"] is None else 0
     contents.append((f"{job.member}.json", json.dumps(plain_row(new), sort_keys=True).encode()))

@@ -18,6 +18,7 @@ from insonate.data import pool
 from insonate.data.columns import Row, is_path
 from insonate.data.limits import limits
 from insonate.data.manifest import Manifest
+from insonate.data.scan import STAMP
 from insonate.data.shards.index import Index, Member, index_path, read_index, write_members
 from insonate.data.shards.pack import Job, Packed, PackOptions, pack, plain_row
 from insonate.data.shards.read import MEMBER
@@ -85,6 +86,7 @@ def shard(
     out, options = Path(out), options or PackOptions()
     if any(row.get(MEMBER) for row in manifest.rows):
         raise ManifestError(manifest.source, "is of shards already", "Give the manifest of the media")
+    _check_place(out)
     with lock(out / ".lock"):
         sweep(out)
         groups = _groups(manifest, out, options, items)
@@ -164,7 +166,8 @@ def _write(group: _Group, stream: Iterator[tuple[Job, Packed | InsonateError]]) 
                 group.errors.append((job.row["path"], f"{result.what}. {result.mend}"))
                 continue
             sides = {c: group.tar.name for c in job.row if is_path(c) and job.row[c]}
-            group.rows.append(dict.fromkeys(job.row, None) | result.row | sides)
+            columns = [c for c in job.row if c not in STAMP]  # those are the original's
+            group.rows.append(dict.fromkeys(columns, None) | result.row | sides)
             yield from result.contents
 
     def fill(file: BinaryIO) -> None:
@@ -184,6 +187,17 @@ def _index(group: _Group) -> Index:
         rows=[plain_row(row) for row in group.rows],
         errors=group.errors,
     )
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a folder whose manifest is not one of shards: it would be lost.
+
+    Raises:
+        ManifestError: it is such a folder.
+    """
+    there = out / "manifest.parquet"
+    if there.exists() and not any(row.get(MEMBER) for row in Manifest.read(there, check_files=False).rows):
+        raise ManifestError(there, "is a manifest of other media", "Give the shards a folder of their own")
 
 
 def _remove_others(out: Path, tars: set[Path]) -> None:
