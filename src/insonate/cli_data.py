@@ -218,6 +218,9 @@ def data_phantom(
     ] = None,
     missing: Annotated[float, typer.Option(help="share of the views that a heart study lacks")] = 0.0,
     ef_pct: Annotated[float | None, typer.Option(help="ejection fraction of all hearts; else drawn")] = None,
+    degraded: Annotated[
+        float, typer.Option(help="share of heart clips with lost contact and dropped frames")
+    ] = 0.0,
     size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
     formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
     seed: Annotated[int, typer.Option()] = 0,
@@ -235,6 +238,7 @@ def data_phantom(
         views=asked,
         missing=missing,
         ef_pct=ef_pct,
+        degraded=degraded,
         seed=seed,
         size=size,
         formats=kinds,

@@ -91,6 +91,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
     views: Sequence[str] = VIEWS,
     missing: float = 0.0,
     ef_pct: float | None = None,
+    degraded: float = 0.0,
     seed: int = 0,
     size: int = 256,
     formats: Sequence[str] = ("png",),
@@ -108,6 +109,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
         views: of hearts, among `heart.VIEWS`.
         missing: share of its views that a heart study lacks, 0 up to but not including 1.
         ef_pct: ejection fraction of all hearts; None draws one for each.
+        degraded: share of the heart clips with lost contact and dropped frames, 0 to 1.
         seed: another seed, other patients.
         size: height and width in pixels; even for "mp4".
         formats: "png", "mp4", "dicom"; the items take turns. Videos and DICOM have 16 frames, or one beat
@@ -121,13 +123,19 @@ def generate(  # noqa: PLR0913 each is an option of its own
         InsonateError: an argument is out of range, or `out` holds files already.
     """
     _check(kind, patients, images_per_patient, size, formats)
-    _check_heart(kind, views, missing, ef_pct)
+    _check_heart(kind, views, missing, ef_pct, degraded)
     from insonate.data.manifest import Manifest
 
     out = Path(out)
     orders: dict[int, Order | HeartOrder]
     if kind == "heart":
-        study = Study(views=tuple(views), repeats=images_per_patient or 1, missing=missing, ef_pct=ef_pct)
+        study = Study(
+            views=tuple(views),
+            repeats=images_per_patient or 1,
+            missing=missing,
+            ef_pct=ef_pct,
+            degraded=degraded,
+        )
         orders = _heart_orders(study, patients, seed, size, formats)
     else:
         orders = _orders(kind, patients, images_per_patient or 2, seed, size, formats)
@@ -148,6 +156,7 @@ class Study:
     repeats: int
     missing: float
     ef_pct: float | None
+    degraded: float
 
 
 def _heart_orders(
@@ -162,7 +171,7 @@ def _heart_orders(
             if view in shown:
                 orders[number] = HeartOrder(
                     seed=seed, patient=patient, item=item, view=view, size=size,
-                    clip=_format(formats, number) != "png", ef_pct=study.ef_pct,
+                    clip=_format(formats, number) != "png", ef_pct=study.ef_pct, degraded=study.degraded,
                 )  # fmt: skip
     return orders
 
@@ -197,8 +206,13 @@ def _check(
         raise InsonateError(where, f"an odd size of {size} px in mp4", "Choose an even size")
 
 
-def _check_heart(kind: str, views: Sequence[str], missing: float, ef_pct: float | None) -> None:
-    where, plain = "phantom heart", tuple(views) == VIEWS and missing == 0 and ef_pct is None
+def _check_heart(
+    kind: str, views: Sequence[str], missing: float, ef_pct: float | None, degraded: float
+) -> None:
+    where, plain = (
+        "phantom heart",
+        tuple(views) == VIEWS and missing == 0 and ef_pct is None and degraded == 0,
+    )
     if kind != "heart" and not plain:
         what = f"views and ejection fraction are of hearts, not of kind {kind!r}"
         raise InsonateError(where, what, "Give --kind heart, or leave them out")
@@ -210,6 +224,8 @@ def _check_heart(kind: str, views: Sequence[str], missing: float, ef_pct: float 
         raise InsonateError(where, f"a view twice in {', '.join(views)}", "Name each once")
     if not 0 <= missing < 1:
         raise InsonateError(where, f"{missing:g} of the views missing", "Choose 0 up to less than 1")
+    if not 0 <= degraded <= 1:
+        raise InsonateError(where, f"{degraded:g} of the clips degraded", "Choose 0 to 1")
     low, high = EF_RANGE
     if ef_pct is not None and not low <= ef_pct <= high:
         what = f"an ejection fraction of {ef_pct:g} % is not modelled"

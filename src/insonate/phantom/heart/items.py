@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from insonate.phantom.acquire import TRACKER_LATE_S, Faults, tracked, turned
 from insonate.phantom.heart.anatomy import Anatomy
 from insonate.phantom.heart.chambers import Chambers
 from insonate.phantom.heart.poses import VIEWS, world_from_probe
 from insonate.phantom.heart.scene import Plane
-from insonate.phantom.heart.solids import unit
 from insonate.phantom.heart.texture import volume
 from insonate.phantom.heart.tissue import LA, LABELS, LV, LVOT, MYOCARDIUM, PAPILLARY
 from insonate.phantom.heart.truth import TASKS
@@ -40,6 +40,8 @@ class HeartOrder:
     clip: bool
     """one beat, or one frame"""
     ef_pct: float | None = None
+    degraded: float = 0.0
+    """share of clips with lost contact and dropped frames"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ def render_heart(order: HeartOrder) -> HeartItem:
     machine.auto_gain(plane.frame(cache, 0.0), quantile=quantile, level=level, operator_db=operator_db)
     count = math.ceil(beat.period_s * fps) + 1 if order.clip else 1
     labelled = _labelled(plane, count, fps) if order.clip else {"": 0}
+    faults = _faults(order, count, fps, tuple(labelled.values()))
     kept: dict[int, Labels] = {}
 
     def moments(first: int) -> Any:
@@ -86,16 +89,37 @@ def render_heart(order: HeartOrder) -> HeartItem:
             maps: Maps = plane.frame(cache, number / fps)
             if number in labelled.values():
                 kept[number] = machine.screen.labels(maps.label)
-            yield maps
+            yield maps if faults is None else faults.applied(maps, number / fps)
 
     first = -PRE_ROLL if order.clip else 0
     frames = machine.clip(moments(first), first=first)
+    frames = frames if faults is None else faults.frozen(frames)
     masks = {
         f"{prefix}{column}": picture
         for prefix, number in labelled.items()
         for column, picture in _masks(kept[number]).items()
     }
-    return HeartItem(frames=frames, masks=masks, row=_row(order, plane, machine, labelled, count, fps))
+    row = _row(order, plane, machine, labelled, count, fps)
+    row |= _followed(order, plane, count, fps) | {
+        "contact_lost_s": None if faults is None else list(faults.lost_s),
+        "dropped_frames": None if faults is None or not faults.dropped else list(map(float, faults.dropped)),
+    }
+    return HeartItem(frames=frames, masks=masks, row=row)
+
+
+def _faults(order: HeartOrder, count: int, fps: float, keep: tuple[int, ...]) -> Faults | None:
+    rng = stream(order.seed, order.patient, f"faults/{order.item}")
+    return Faults.draw(rng, count, fps, keep) if order.clip and rng.random() < order.degraded else None
+
+
+def _followed(order: HeartOrder, plane: Plane, count: int, fps: float) -> dict[str, list[float]]:
+    """Poses of the probe, 16 numbers a frame: true, and as a tracker tells them."""
+    rng = stream(order.seed, order.patient, f"tracker/{order.item}")
+    true, late = (
+        np.stack([plane.probe_at(number / fps - lag) for number in range(count)])
+        for lag in (0.0, TRACKER_LATE_S)
+    )
+    return {"probe_poses": true.ravel().tolist(), "tracker_poses": tracked(late, rng).ravel().tolist()}
 
 
 def _vendor(order: HeartOrder, scale: float) -> Vendor:
@@ -106,10 +130,8 @@ def _vendor(order: HeartOrder, scale: float) -> Vendor:
 
 def _by_hand(exact: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
     """A pose near the exact one: shifted on the skin and turned a little."""
-    axis, angle = unit(rng.normal(size=3)), math.radians(HAND_DEG) * float(rng.normal()) * math.sqrt(3)
-    across = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn = np.eye(4)
-    turn[:3, :3] = np.eye(3) + math.sin(angle) * across + (1 - math.cos(angle)) * across @ across
+    turn[:3, :3] = turned(np.radians(rng.normal(0, HAND_DEG, 3)))
     turn[:2, 3] = rng.normal(0, HAND_MM * scale, 2)
     return np.asarray(exact @ turn)
 

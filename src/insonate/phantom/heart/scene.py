@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from insonate.phantom.acquire import Hand
 from insonate.phantom.heart import tissue as t
 from insonate.phantom.heart.chambers import Chambers, Distances
 from insonate.phantom.heart.motion import EQUATOR, Moment
@@ -76,6 +77,7 @@ class Plane(Scene[HeartCache]):
         self.texture, self._key = Texture(texture, rng), rng.integers(2**63)
         self.depth_mm = scaled_depth_mm(chambers.anatomy, view)
         self.chest_mm = CHEST_MM[view[0]] * chambers.anatomy.scale
+        self.hand = Hand.draw(rng, chambers.anatomy.scale)
         self._breath = rng.uniform(0.2, 0.3), rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 3)
 
     def moment(self, t_s: float) -> Moment:
@@ -83,10 +85,17 @@ class Plane(Scene[HeartCache]):
         return self.chambers.beat.moment(self.chambers.beat.phase(t_s, self.start))
 
     def moved_mm(self, t_s: float) -> np.ndarray:
-        """How far the breath has moved the heart since time 0, in frame H: down and forward."""
+        """How far breath and hand have moved the heart against the probe since time 0, in frame H."""
         rate, phase, depth = self._breath
         swing = math.sin(2 * math.pi * rate * t_s + phase) - math.sin(phase)
-        return self.chambers.heart_from_world[:3, :3] @ point(0, -0.33, -1) * depth * swing
+        breath = self.chambers.heart_from_world[:3, :3] @ point(0, -0.33, -1) * depth * swing
+        return np.asarray(breath - self.heart_from_probe[:3, :3] @ self.hand.at(t_s))
+
+    def probe_at(self, t_s: float) -> np.ndarray:
+        """4 4: world from probe at time `t_s`."""
+        placed = self.world_from_probe.copy()
+        placed[:3, 3] += placed[:3, :3] @ self.hand.at(t_s)
+        return placed
 
     def places(self, x_mm: Array, z_mm: Array) -> Xyz:
         """Frame H of points of the picture's plane."""
