@@ -6,6 +6,8 @@ speckle out. Level writing is found; a single letter, an arrow or slanted writin
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -17,6 +19,8 @@ BRIGHT = 130
 """grey from which a pixel may be ink"""
 EDGE = 70
 """grey by which ink stands above what lies two pixels beside it"""
+MOST_HUE = 30
+"""by which the hues of two letters of a word differ"""
 SATURATED, SCALE = 100, 40
 """difference of the channels of a full colour, and its standard deviation along a colour scale"""
 MOST_SPREAD = 42
@@ -44,7 +48,7 @@ def find_text(frames: np.ndarray) -> list[Box]:
     ink = (steady >= BRIGHT) & (steady - around >= EDGE)
     labels, _ = ndimage.label(ink, np.ones((3, 3)))
     letters = [
-        box
+        _Letter(box, _hue(colour[slices][labels[slices] == number]))
         for number, slices in enumerate(ndimage.find_objects(labels), 1)
         if (box := _letter(labels[slices] == number, slices, steady)) is not None
         and not _is_flow(colour[slices][labels[slices] == number])
@@ -55,6 +59,19 @@ def find_text(frames: np.ndarray) -> list[Box]:
 def some(frames: np.ndarray) -> np.ndarray:
     """Sixteen frames, spread over the clip."""
     return frames[np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).astype(int))]
+
+
+class _Letter(NamedTuple):
+    box: Box
+    hue: float
+    """by how much the strongest channel leads: 0 for grey; writing has one, Doppler runs through many"""
+
+
+def _hue(inked: npt.NDArray[np.int16]) -> float:
+    if inked.ndim == 1:
+        return 0.0
+    _, middle, high = np.sort(inked, -1).T
+    return float(np.median(high - middle))
 
 
 def _letter(
@@ -102,25 +119,30 @@ def _num_runs(shape: Mask) -> float:
     return float(shape[:, 0].mean() + (shape[:, 1:] & ~shape[:, :-1]).sum() / len(shape))
 
 
-def _rows(letters: list[Box]) -> list[Box]:
-    """Boxes of letters that stand side by side, three or more of like height."""
+def _rows(letters: list[_Letter]) -> list[Box]:
+    """Boxes of letters that stand side by side, three or more of like height and hue."""
     waiting, rows = sorted(letters), []
     while waiting:
         row = [waiting.pop(0)]
         for letter in list(waiting):
-            last = row[-1]
-            if letter[0] - last[2] > FAR_PX:
+            if letter.box[0] - row[-1].box[2] > FAR_PX:
                 break
-            height, other = last[3] - last[1], letter[3] - letter[1]
-            level = abs((last[1] + last[3]) - (letter[1] + letter[3])) <= 0.9 * max(height, other)
-            alike = max(height, other) <= 1.6 * min(height, other)
-            if level and alike and -2 <= letter[0] - last[2] <= 1.5 * max(height, other):
+            if _beside(row[-1], letter):
                 row.append(letter)
                 waiting.remove(letter)
-        if sum(round(_num_letters(box)) for box in row) >= ROW:
-            edges = np.array(row)
+        if sum(round(_num_letters(letter.box)) for letter in row) >= ROW:
+            edges = np.array([letter.box for letter in row])
             rows.append((*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()))
     return rows
+
+
+def _beside(letter: _Letter, other: _Letter) -> bool:
+    """Whether two letters may follow each other in a word or line."""
+    _, top, right, bottom = letter.box
+    low, high = sorted((bottom - top, other.box[3] - other.box[1]))
+    level = abs((top + bottom) - (other.box[1] + other.box[3])) <= 0.9 * high
+    near = -2 <= other.box[0] - right <= 1.5 * high
+    return level and near and high <= 1.6 * low and abs(letter.hue - other.hue) <= MOST_HUE
 
 
 def _with_margin(box: Box, size: tuple[int, ...]) -> Box:
