@@ -183,6 +183,7 @@ def predict(
     media: Annotated[list[Path], typer.Argument(help="DICOM, video or image files")],
     model: Annotated[str, typer.Option(help="model folder or hub id")],
     out: Out = Path("predictions"),
+    task: Annotated[str | None, typer.Option(help="head to use, where the model has several")] = None,
     no_tta: Annotated[bool, typer.Option("--no-tta", help="without the mirrored image; faster")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a file on stdout")] = False,
 ) -> None:
@@ -195,7 +196,7 @@ def predict(
     from insonate.progress import tracked
 
     failed = 0
-    for result in predict_media(media, model, out, tta=not no_tta, track=tracked):
+    for result in predict_media(media, model, out, tta=not no_tta, task=task, track=tracked):
         if result.error is not None:
             failed += 1
             warn(one_line(result.error))

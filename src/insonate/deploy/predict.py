@@ -16,7 +16,7 @@ from insonate.errors import InsonateError, ModelError, one_line
 from insonate.files import Content, atomic_write_all, safe_name, writable
 from insonate.hub import Model, load, to_json
 from insonate.progress import Track, untracked
-from insonate.tasks.base import Prediction
+from insonate.tasks.base import Prediction, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ def predict_media(
     out: Path,
     *,
     tta: bool = True,
+    task: str | None = None,
     track: Track = untracked,
 ) -> Iterator[FileResult]:
     """Predict each file and write `out/<name>.json` (all frames) and `out/<name>.png` (the surest frame).
@@ -55,31 +56,31 @@ def predict_media(
         model: a model with a task, or its folder or hub id.
         out: folder of the results; those of the same media are replaced.
         tta: average with the mirrored image, where the task does so.
+        task: one of `model.tasks`; needed where it has several.
         track: shows the progress over the frames of a file.
 
     Yields:
         A result for each path, in order, as it is done.
 
     Raises:
-        ModelError: the model cannot be loaded or has no task: nothing can be predicted at all.
+        ModelError: the model cannot be loaded or has not the task: nothing can be predicted at all.
         InsonateError: `out` cannot be written.
     """
     out = writable(out)
     model = model if isinstance(model, Model) else load(model)
-    if model.task is None:
-        raise ModelError("predict", "the model has no task, it only embeds", "Train a task on it first")
+    chosen = model.task_named(task)
     several = [Path(path) for path in paths]
     for path, error in vetted(several) if len(several) > 1 else ((path, None) for path in several):
         try:
             if error is not None:
                 raise error
-            yield _predict_file(path, model, out, tta=tta, track=track)
+            yield _predict_file(path, model, out, chosen, tta=tta, track=track)
         except InsonateError as told:
             yield FileResult(media=path, error=str(told))
 
 
-def _predict_file(path: Path, model: Model, out: Path, *, tta: bool, track: Track) -> FileResult:
-    frames = model.stream(path, tta=tta)
+def _predict_file(path: Path, model: Model, out: Path, task: Task, *, tta: bool, track: Track) -> FileResult:
+    frames = model.stream(path, tta=tta, task=task.config.column)
     predictions = list(track(frames, total=probe(path).frames, what=one_line(path.name)))
     if not predictions:
         raise ModelError(path, "holds no frames", "Check the file")
@@ -95,7 +96,7 @@ def _predict_file(path: Path, model: Model, out: Path, *, tta: bool, track: Trac
     masks = tuple(files)
     content = {
         "media": str(path),
-        "model": {"backbone": model.config().backbone, "task": model.config().task},
+        "model": {"backbone": model.config().backbone, "task": task.config.model_dump(mode="json")},
         "notice": "not for clinical use",
         "overlay": f"{name}.png",
         "overlay_frame": surest.meta.frame,

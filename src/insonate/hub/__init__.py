@@ -8,6 +8,7 @@
 | `config.py` | `config.json`, checked |
 | `card.py` | the model card, README.md |
 | `plain.py` | JSON without NaN |
+| `part_tasks.py` | tasks that an encoder's parts hold: keypoint heads, probes |
 | `official.py` | official checkpoints, in and out |
 
 Imports tasks, models, weights and data; the only package that imports huggingface_hub.

@@ -40,6 +40,7 @@ from insonate.hub.config import (
 )  # fmt: skip
 from insonate.hub.frames import Media, clips_of, frame_of, frames_of
 from insonate.hub.official import from_official, is_official
+from insonate.hub.part_tasks import PROBE, check_single, names_of, read_probe, study_task, task_of
 from insonate.hub.plain import plain, to_json
 from insonate.hub.remote import HUB_ID, HubApi, default_api, find, hub_errors
 from insonate.models import BACKBONES, Backbone, LoadReport, build_backbone, build_part, resolve
@@ -52,6 +53,7 @@ LARGEST_TABLE, WIDEST = 2**26, 1408
 """tokens × channels of a position table; channels of the widest named backbone"""
 BATCH = 16
 Parts = dict[str, tuple[dict[str, Any], nn.Module]]
+"""name → options and module"""
 
 
 class Model:
@@ -98,44 +100,81 @@ class Model:
         """Image HW or HWC, uint8 → model input C H W, and the matrix original → input pixels."""
         return prepare(image, self.format)
 
-    def predict(self, media: Media | Sequence[Media], *, tta: bool = True) -> Prediction | list[Any]:
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names that `predict` takes: of its own task (the column), and of those in its parts."""
+        own = () if self.task is None else (self.task.config.column,)
+        return own + names_of(self.parts)
+
+    def task_named(self, name: str | None) -> Task:
+        """The task of a name (one of `tasks`); for none its own, or the only one.
+
+        Raises:
+            ModelError: there is none, not this one, or more than one.
+        """
+        names = self.tasks
+        if not names:
+            raise ModelError(
+                self._name(), "has no task, it only embeds", "Use `embed`, or train a task on it first"
+            )
+        if name is None and self.task is None and len(names) > 1:
+            raise ModelError(self._name(), f"has the tasks {', '.join(names)}", "Say task=NAME")
+        if self.task is not None and name in {None, self.task.config.column}:
+            return self.task
+        return task_of(name or names[0], self.backbone, self.parts).to(self.device)
+
+    def predict(
+        self, media: Media | Sequence[Media], *, tta: bool = True, task: str | None = None
+    ) -> Prediction | list[Any]:
         """What the task says about media.
 
         Args:
             media: a path (image, video, DICOM), an array HW or HWC or T H W C (uint8), a PIL image, or a
                 list of those.
             tta: average with the mirrored image, where the task does so.
+            task: one of `tasks`; needed where there are several.
 
         Returns:
             A `Prediction` in the units of the original; for several frames (or clips, whose first frame it
             names), a list with one for each; for a list, a list with the result of each entry.
 
         Raises:
-            ModelError: the model has no task, or `media` is nothing of the above.
+            ModelError: see `task_named`; or `media` is nothing of the above.
         """
         if isinstance(media, list | tuple):
-            return [self.predict(one, tta=tta) for one in media]
-        predictions = list(self.stream(media, tta=tta))  # type: ignore[arg-type]
+            return [self.predict(one, tta=tta, task=task) for one in media]
+        predictions = list(self.stream(media, tta=tta, task=task))  # type: ignore[arg-type]
         return predictions[0] if len(predictions) == 1 else predictions
 
-    def stream(self, media: Media, *, tta: bool = True) -> Iterator[Prediction]:
+    def stream(self, media: Media, *, tta: bool = True, task: str | None = None) -> Iterator[Prediction]:
         """The prediction of each frame of one medium, as `predict`, as it is made.
 
         Raises:
-            ModelError: the model has no task, or `media` cannot be taken.
+            ModelError: see `predict`.
         """
-        task = self.task
-        if task is None:
-            raise ModelError(
-                self._name(), "has no task, it only embeds", "Use `embed`, or train a task on it first"
-            )
+        chosen = self.task_named(task)
+        check_single(chosen)
         for batch in self._batches(media):
-            with torch.inference_mode():
-                outputs = task.predict(batch, tta=tta)
-                outputs = type(outputs)(*(part.cpu() for part in outputs))
-                predictions = task.decode(outputs, _on(batch, "cpu"))
-            for prediction in predictions:
-                yield replace(prediction, drawer=partial(_drawn, task, media))
+            for prediction in _predicted(chosen, batch, tta=tta):
+                yield replace(prediction, drawer=partial(_drawn, chosen, media))
+
+    def predict_study(self, media: Sequence[Media | None], *, task: str = PROBE) -> Prediction:
+        """What a probe says of the clips of one study together.
+
+        Args:
+            media: the clips, view by view; None for a missing one. Of each medium the first clip is taken.
+            task: name of the probe.
+
+        Raises:
+            ModelError: there is no such probe, or it has another number of clips.
+        """
+        chosen = self.task_named(task)
+        batches = [None if one is None else _first_of(next(self._batches(one))) for one in media]
+        with torch.inference_mode():
+            tokens = [None if one is None else self.backbone(one["image"]).patch for one in batches]  # 1 N D
+            chosen = study_task(chosen, tokens)
+        batch = next(one for one in batches if one is not None)
+        return _predicted(chosen, batch, tta=False)[0]
 
     def embed(self, media: Media) -> np.ndarray:
         """T D: for each frame (or clip) of one medium the mean of its patch tokens."""
@@ -263,6 +302,17 @@ class Model:
             )
 
 
+def _predicted(task: Task, batch: Batch, *, tta: bool) -> list[Prediction]:
+    with torch.inference_mode():
+        outputs = task.predict(batch, tta=tta)
+        outputs = type(outputs)(*(part.cpu() for part in outputs))
+        return task.decode(outputs, _on(batch, "cpu"))
+
+
+def _first_of(batch: Batch) -> Batch:
+    return Batch(**{**batch, "image": batch["image"][:1], "meta": batch["meta"][:1], "item_seed": [0]})
+
+
 def _drawn(task: Task, media: Media, prediction: Prediction) -> Image.Image:
     picture = frame_of(media, prediction.meta.frame)
     return task.draw(Image.fromarray(picture).convert("RGB"), prediction)
@@ -275,22 +325,37 @@ def load(source: Path | str, *, device: str = "cpu", **given: Any) -> Model:
         source: a model folder, a weights file, a folder with one, or a hub id.
         device: where to.
         given: what is known of an official checkpoint and not in it: `family`, `heads`, `input_size`, …
-            (docs/models/index.md).
+            (docs/models/index.md); `probe`, the file of a probe of this encoder, and `probe_…`, what is known
+            of that.
 
     Raises:
         ModelError: see `Model.from_pretrained`.
         WeightsError: an official checkpoint that is not known, not whole, or needs more to be said.
     """
+    probe = given.pop("probe", None)
+    of_probe = {name: given.pop(name) for name in list(given) if name.startswith("probe_")}
+    if of_probe and probe is None:
+        raise ModelError(source, f"{', '.join(of_probe)} without a probe", "Give probe=FILE")
+    model = _load(source, given)
+    if probe is not None:
+        known = {name.removeprefix("probe_"): value for name, value in of_probe.items()}
+        options, module, report = read_probe(probe, model.backbone, known)
+        model.parts[PROBE] = (options, module)
+        model.info["probe"] = {"layout": report.layout, "assumed": list(report.assumed)}
+    return model.to(device)
+
+
+def _load(source: Path | str, given: Mapping[str, Any]) -> Model:
     if not is_official(source):
         if given:
             raise ModelError(
                 source, f"is no official checkpoint: {', '.join(given)} means nothing", "Leave it out"
             )
-        return Model.from_pretrained(source, device=device)
+        return Model.from_pretrained(source)
     parts, report = from_official(source, given)
     model = Model(**parts)
     model.report = report
-    return model.to(device)
+    return model
 
 
 def _build(config: ModelConfig, folder: Path) -> tuple[Backbone, Task | None, Parts]:

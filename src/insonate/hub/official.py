@@ -16,6 +16,7 @@ from insonate import weights
 from insonate.errors import ModelError, RecipeError, WeightsError, nearest
 from insonate.files import atomic_write
 from insonate.hub.config import CONFIG, PREPROCESSOR
+from insonate.hub.part_tasks import PROBE
 from insonate.models import load_official
 from insonate.models.layouts import EXPORTS, FILES, SUFFIXES, Exportable
 from insonate.models.official import LoadReport
@@ -56,10 +57,10 @@ def from_official(source: Path | str, given: Mapping[str, Any]) -> tuple[dict[st
     loaded = load_official(source, **given)
     converted, report = loaded.converted, loaded.report
     if loaded.backbone is None:
-        raise ModelError(
-            source, f"holds a {', '.join(loaded.parts)} without an encoder",
-            "Load it with insonate.models.load_official, or beside its encoder",
-        )  # fmt: skip
+        mend = "Load it with insonate.models.load_official"
+        if PROBE in loaded.parts:
+            mend = f"Load it with its encoder: insonate.load(ENCODER, probe={str(source)!r})"
+        raise ModelError(source, f"holds a {', '.join(loaded.parts)} without an encoder", mend)
     task = None
     if converted.task is not None:
         try:

@@ -22,6 +22,7 @@ from insonate.errors import ModelError, WeightsError
 from insonate.models.layouts import Bundle, register, strip, tensors_of
 from insonate.models.parts import PARTS
 from insonate.models.transformer import Block, Mlp, init_transformer
+from insonate.models.vit_weights import class_names
 from insonate.options import Options
 from insonate.weights.source import Converted, Hints, Part, Source
 
@@ -64,14 +65,25 @@ class CrossBlock(nn.Module):
         return query + self.mlp(self.norm2(query))
 
 
-class AttentiveProbeOptions(Options):
-    """Options of an attentive probe."""
+class ProbeOptions(Options):
+    """Options of any probe."""
 
-    name: Literal["attentive_probe"] = "attentive_probe"
     width: int = Field(ge=1, le=8192)
     """channels of a token"""
     outputs: int = Field(ge=1, le=100_000)
     """classes, or values"""
+    classes: tuple[str, ...] = ()
+    """names of its classes; empty where it gives values"""
+    mean: float | None = None
+    """of a value: the probe gives (value - mean) / std; none: the value itself"""
+    std: float | None = Field(default=None, gt=0.0)
+    """see mean"""
+
+
+class AttentiveProbeOptions(ProbeOptions):
+    """Options of an attentive probe."""
+
+    name: Literal["attentive_probe"] = "attentive_probe"
     heads: int = Field(default=16, ge=1, le=256)
     """attention heads; the width is a multiple of it"""
     depth: int = Field(default=1, ge=1, le=64)
@@ -151,16 +163,12 @@ class AttentiveProbe(nn.Module):
         return each.repeat_interleave(count // slots, dim=0)  # N D
 
 
-class PooledProbeOptions(Options):
+class PooledProbeOptions(ProbeOptions):
     """Options of a probe on the mean of the tokens."""
 
     name: Literal["linear_probe", "mlp_probe"] = "linear_probe"
-    width: int = Field(ge=1, le=8192)
-    """channels of a token"""
     hidden: int | None = Field(default=None, ge=1, le=65536)
     """channels between the two layers of mlp_probe; none = width"""
-    outputs: int = Field(ge=1, le=100_000)
-    """classes, or values"""
 
 
 @PARTS.register("linear_probe", config=PooledProbeOptions)
@@ -250,7 +258,7 @@ def convert_attentive(bundle: Bundle, hints: Hints, source: Source) -> Converted
         "name": "attentive_probe", "width": width, "outputs": len(state["final.bias"]), "heads": heads,
         "depth": 1 + len({n.split(".")[1] for n in state if n.startswith("blocks.")}),
         "mlp_ratio": state["cross.mlp.fc1.weight"].shape[0] / width,
-        **_slots_of(source, state, hints),
+        **_slots_of(source, state, hints), **_meaning(len(state["final.bias"]), final, hints),
     }  # fmt: skip
     return _probe(options, state, final)
 
@@ -265,7 +273,8 @@ def convert_pooled(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     options = {
         "name": "linear_probe" if linear else "mlp_probe", "width": len(state["norm.weight"]),
         "hidden": None if linear else len(state["final.0.bias"]),
-        "outputs": len(state["final.bias" if linear else "final.3.bias"]),
+        "outputs": (count := len(state["final.bias" if linear else "final.3.bias"])),
+        **_meaning(count, final, hints),
     }  # fmt: skip
     return _probe(options, state, final)
 
@@ -287,6 +296,27 @@ def _slots_of(source: Source, state: dict[str, Tensor], hints: Hints) -> dict[st
         views = views or slots // (clips or 1)
         return {"slots": "joint", "views": views, "clips": slots // views}
     return {"slots": "none"}
+
+
+def _meaning(count: int, final: str, hints: Hints) -> dict[str, Any]:
+    """Classes of a classifier; mean and deviation that the values of a regressor were standardised by.
+
+    Raises:
+        WeightsError: names are given for other than its classes, or one of mean and deviation is lacking.
+    """
+    if count > 1 and final != "regressor":
+        return {"classes": class_names(count, hints)}
+    if hints.get("classes") is not None:
+        raise WeightsError(hints.where, "it gives values, no classes", "Leave out classes")
+    mean, std = hints.get("target_mean"), hints.get("target_std")
+    if (mean is None) != (std is None):
+        raise WeightsError(hints.where, "one of target_mean and target_std is lacking", "Give both, or none")
+    if mean is None:
+        hints.assumed.append(
+            "values as the probe gives them, most likely standardised: say target_mean, target_std"
+        )
+        return {}
+    return {"mean": float(mean), "std": float(std)}
 
 
 def _probe(options: Mapping[str, Any], state: dict[str, Tensor], final: str) -> Converted:

@@ -1,0 +1,195 @@
+"""Tasks that the parts of an official encoder hold: each keypoint head, the probe of a V-JEPA.
+
+They share the modules of `Model.parts` and are made when asked for; a model folder stores the parts alone.
+Shapes: B items, N tokens of a clip, S clips of a study, D channels, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from insonate.data.pointsets import POINT_SETS
+from insonate.errors import ModelError, WeightsError, nearest
+from insonate.models import Backbone, LoadReport, load_official
+from insonate.models.backbone import Tokens
+from insonate.models.probes import AttentiveProbe, LinearProbe
+from insonate.models.sonichu import PoseHeads
+from insonate.tasks import build_task
+from insonate.tasks.base import Task
+
+PROBE = "probe"
+Probe = AttentiveProbe | LinearProbe
+Parts = Mapping[str, tuple[dict[str, Any], nn.Module]]
+CHEAPEST = 8
+"""width of a head that is replaced at once"""
+
+
+class TokenHead(nn.Module):
+    """A probe as the head of a task; `ignore` (1 SN) is True for the tokens of missing clips."""
+
+    def __init__(self, probe: Probe, ignore: Tensor | None = None) -> None:
+        super().__init__()
+        self.probe: Probe = probe
+        self.ignore = ignore
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens → B O."""
+        return self.probe(tokens.patch, self.ignore)
+
+
+class Given(nn.Module):
+    """Stands for an encoder whose tokens are there already."""
+
+    def __init__(self, tokens: Tensor) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    def forward(self, _: Tensor) -> Tokens:
+        """The tokens 1 SN D, whatever is seen."""
+        return Tokens(self.tokens, self.tokens[:, :0], (self.tokens.shape[1], 1, 1))
+
+
+def names_of(parts: Parts) -> tuple[str, ...]:
+    """Names of the tasks in the parts."""
+    names: list[str] = []
+    for name, (_, module) in parts.items():
+        if isinstance(module, PoseHeads):
+            names += module.heads
+        if isinstance(module, Probe):
+            names.append(name)
+    return tuple(names)
+
+
+def task_of(name: str, backbone: Backbone, parts: Parts) -> Task:
+    """The task that a part holds, in eval mode, sharing its modules.
+
+    Raises:
+        ModelError: there is no such task; all that there are are named.
+    """
+    known = names_of(parts)
+    if name not in known:
+        there = f"there are {', '.join(known)}" if known else "its parts hold none"
+        raise ModelError("task", f"no task is called {name!r}, {there}", nearest(name, known))
+    for _, module in parts.values():
+        if isinstance(module, PoseHeads) and name in module.heads:
+            return _pose(name, backbone, module)
+    return _probe(name, backbone, parts[name][1])
+
+
+def study_task(task: Task, tokens: Sequence[Tensor | None]) -> Task:
+    """The task of a probe on the clips of one study.
+
+    Args:
+        task: of `task_of`; changed.
+        tokens: 1 N D of each clip, view by view; None for a missing one.
+
+    Raises:
+        ModelError: it is no probe's task, no clip is there, or they are not as many as the probe has places.
+    """
+    head = task.head
+    if not isinstance(head, TokenHead):
+        raise ModelError("study", "only a probe reads several clips together", "Use `predict` for each")
+    places = _places(head.probe)
+    if places > 1 and len(tokens) != places:
+        raise ModelError(
+            "study", f"{len(tokens)} clips, the probe has {places} places", "Give None for each missing one"
+        )
+    known = next((one for one in tokens if one is not None), None)
+    if known is None:
+        raise ModelError("study", "has no clip", "Give at least one")
+    filled = [torch.zeros_like(known) if one is None else one for one in tokens]
+    missing = torch.tensor([one is None for one in tokens], device=known.device)
+    ignore = missing.repeat_interleave(known.shape[1])[None] if bool(missing.any()) else None  # 1 SN
+    task.head = TokenHead(head.probe, ignore)
+    task.backbone = Given(torch.cat(filled, dim=1))  # type: ignore[assignment]  # it stands for one
+    return task.eval()
+
+
+def check_single(task: Task) -> None:
+    """Refuse the probe of a study for single clips.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if isinstance(task.head, TokenHead) and (places := _places(task.head.probe)) > 1:
+        raise ModelError(
+            "task",
+            f"this probe reads studies of {places} clips",
+            "Use `predict_study`, None for a missing clip",
+        )
+
+
+def read_probe(
+    path: Path | str, backbone: Backbone, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], nn.Module, LoadReport]:
+    """The probe in a file, for an encoder.
+
+    Args:
+        path: its file.
+        backbone: the encoder that it was trained on.
+        given: what is known of it: `heads`, `which`, `classes`, …
+
+    Raises:
+        WeightsError: the file holds no probe, or one for another width; see `load_official`.
+    """
+    loaded = load_official(path, **given)
+    part = loaded.converted.parts.get(PROBE)
+    if part is None:
+        raise WeightsError(path, f"is {loaded.report.layout}, no probe", "Give the file of the probe")
+    width = backbone.spec.embed_dim
+    if part.options["width"] != width:
+        raise WeightsError(
+            path, f"reads tokens of {part.options['width']} channels, the encoder has {width}",
+            "Take the probe of this encoder",
+        )  # fmt: skip
+    return part.options, loaded.parts[PROBE], loaded.report
+
+
+def _places(probe: Probe) -> int:
+    """Clips of a study that a probe tells apart; 1 where it tells none."""
+    if isinstance(probe, LinearProbe) or probe.config.slots == "none":
+        return 1
+    return probe.config.views * probe.config.clips
+
+
+def _pose(name: str, backbone: Backbone, module: PoseHeads) -> Task:
+    head = module.heads[name]
+    count = len(head.get_parameter("final.weight"))
+    named = POINT_SETS.get(name)
+    of_set = named is not None and len(named.names) == count
+    points = {"points": name} if of_set else {"names": [f"{name}_p{i + 1}" for i in range(count)]}
+    options = {"name": "keypoints", "column": name, "project": False, "head_width": CHEAPEST, **points}
+    return _around(_build(backbone, options), head)
+
+
+def _probe(name: str, backbone: Backbone, module: Any) -> Task:
+    """A classification where the probe has classes, a regression where it gives one value.
+
+    Raises:
+        ModelError: it gives several values.
+    """
+    config = module.config
+    options: dict[str, Any] = {"name": "regression", "column": name, "mean": config.mean, "std": config.std}
+    if config.classes:
+        options = {"name": "classification", "column": name, "classes": list(config.classes)}
+    elif config.outputs > 1:
+        raise ModelError(
+            "task", f"{name} gives {config.outputs} values", "Call model.parts['probe'][1](tokens.patch)"
+        )
+    return _around(_build(backbone, options), TokenHead(module))
+
+
+def _build(backbone: Backbone, options: Mapping[str, Any]) -> Task:
+    """A task whose head will be another: its start draws no random numbers that others would get."""
+    with torch.random.fork_rng(devices=[]):
+        return build_task(backbone, options)
+
+
+def _around(task: Task, head: nn.Module) -> Task:
+    task.head = head
+    return task.eval()

@@ -1,0 +1,144 @@
+"""Heads that came with an encoder are tasks: nine keypoint heads by name, a probe on clips and on studies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import insonate
+from insonate.errors import ModelError, WeightsError
+from insonate.hub import Model
+from insonate.models import build_backbone, build_part
+from insonate.models.sonichu import MIRRORED
+
+VIT = {"name": "vit", "input_size": [64, 64], "width": 48, "depth": 1, "heads": 3}
+POINTS = {
+    "AOP": 4, "FUGC": 2, "FA": 4, "HC": 4, "IVC": 2, "PLAX": 22, "PSAX": 4, "A4C": 16, "fetal_femur": 2,
+}  # fmt: skip
+LOOP = np.random.default_rng(0).integers(0, 255, (16, 70, 90, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def encoder(parity):
+    return parity / "vjepa_encoder_rope.pt"
+
+
+@pytest.fixture
+def nine() -> Model:
+    torch.manual_seed(0)
+    options = {"name": "pose_heads", "width": 48, "filters": 8, "points": POINTS | {"extra": 3}}
+    heads = build_part(options).eval()
+    with torch.no_grad():
+        for parameter in heads.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return Model(build_backbone(VIT), parts={"heads": (options, heads)})
+
+
+@pytest.mark.parametrize("name", [*POINTS, "extra"])
+def test_a_head_by_its_name_gives_its_own_points(nine, name, tmp_path) -> None:
+    picture = LOOP[0, ..., 0]
+    found = nine.predict(picture, task=name)
+    pixels = nine.preprocess(picture)[0][None]
+    with torch.no_grad():
+        wanted = nine.parts["heads"][1].predict(nine.backbone, pixels, name)[0].numpy()
+    np.testing.assert_allclose(found.value, wanted * [90, 70] - 0.5, atol=0.02)
+    assert (found.task, found.kind) == (name, "keypoints")
+    assert len(found.names) == (POINTS | {"extra": 3})[name]
+    assert MIRRORED.get(name, ()) in {(), nine.task_named(name).hflip}
+    if name == "HC":
+        again = insonate.load(nine.save_pretrained(tmp_path / "m"))
+        assert np.array_equal(again.predict(picture, task=name).value, found.value)
+
+
+def test_an_unknown_or_unsaid_task_names_all_nine(nine) -> None:
+    for task in ("HCC", None):
+        with pytest.raises(ModelError, match=", ".join(POINTS)) as caught:
+            nine.predict(LOOP[0, ..., 0], task=task)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="it only embeds"):
+        Model(nine.backbone).predict(LOOP[0, ..., 0])
+
+
+def test_a_probe_with_its_encoder_is_a_model(encoder, parity, tmp_path) -> None:
+    path = parity / "vjepa_attentive_classifier_d4.pt"
+    count = len(insonate.weights.read(path)["state_dict"]["linear.bias"])
+    names = [f"class {number}" for number in range(count)]
+    model = insonate.load(encoder, probe=path, probe_classes=names)
+    assert model.tasks == ("probe",)
+    found = model.predict(LOOP, tta=False)
+    with torch.no_grad():
+        tokens = model.backbone(_clip(model, LOOP)).patch
+        wanted = model.parts["probe"][1](tokens).softmax(-1)[0].numpy()
+    np.testing.assert_allclose(found.value, wanted, rtol=1e-4)
+    assert found.names == tuple(names)
+    saved = insonate.load(model.save_pretrained(tmp_path / "m"))
+    assert np.array_equal(saved.predict(LOOP, tta=False).value, found.value)
+    again = insonate.load(tmp_path / "m", probe=path)  # an encoder that is a model folder
+    assert again.predict(LOOP).names == tuple(map(str, range(count)))
+
+
+def test_a_probe_of_studies_takes_its_clips_and_missing_ones(encoder, parity) -> None:
+    model = insonate.load(encoder, probe=parity / "vjepa_mv_classifier_d4_fact.pt")
+    config = model.parts["probe"][1].config
+    places = config.views * config.clips
+    loops = [LOOP, None, *[LOOP[::-1]] * (places - 2)]
+    found = model.predict_study(loops)
+    with torch.no_grad():
+        tokens = [
+            torch.full((1, 64, 48), 7.0) if loop is None else model.backbone(_clip(model, loop)).patch
+            for loop in loops
+        ]
+        size = tokens[0].shape[1]
+        tokens[1] = torch.full((1, size, 48), 7.0)
+        ignore = torch.tensor([loop is None for loop in loops]).repeat_interleave(size)[None]
+        wanted = model.parts["probe"][1](torch.cat(tokens, 1), ignore).softmax(-1)[0]
+    np.testing.assert_allclose(found.value, wanted, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ModelError, match="predict_study"):
+        model.predict(LOOP)
+    with pytest.raises(ModelError, match=f"1 clips, the probe has {places} places"):
+        model.predict_study([LOOP])
+    with pytest.raises(ModelError, match="has no clip"):
+        model.predict_study([None] * places)
+
+
+def _clip(model: Model, loop: np.ndarray) -> torch.Tensor:
+    frames = loop[:: model.input.stride][: model.input.frames]
+    frames = [*frames, *[frames[-1]] * (model.input.frames - len(frames))]
+    return torch.stack([model.preprocess(frame)[0] for frame in frames])[None]
+
+
+def test_a_regressor_says_values_in_their_unit(encoder, parity, tmp_path) -> None:
+    content, path = insonate.weights.read(parity / "vjepa_mv_regressor_d1_fact.pt"), tmp_path / "one.pt"
+    two = insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt")
+    with pytest.raises(ModelError, match="probe gives 2 values"):
+        two.predict_study([LOOP])
+    state = content["state_dict"]
+    torch.save(
+        state | {f"regressor.{end}": state[f"regressor.{end}"][:1] for end in ("weight", "bias")}, path
+    )
+    plain = insonate.load(encoder, probe=path, probe_heads=3)
+    places = plain.parts["probe"][1].config.views * plain.parts["probe"][1].config.clips
+    scaled = insonate.load(encoder, probe=path, probe_heads=3, probe_target_mean=55, probe_target_std=12)
+    one, other = (model.predict_study([LOOP] * places).value for model in (plain, scaled))
+    np.testing.assert_allclose(other, 55 + 12 * one, rtol=1e-5)
+    assert any("standardised" in sentence for sentence in plain.info["probe"]["assumed"])
+
+
+def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, nine, tmp_path) -> None:
+    probe = parity / "vjepa_attentive_classifier_d1.pt"
+    with pytest.raises(ModelError, match=r"without an encoder. Load it with its encoder: insonate.load"):
+        insonate.load(probe)
+    with pytest.raises(WeightsError, match="no probe"):
+        insonate.load(encoder, probe=encoder)
+    with pytest.raises(ModelError, match="probe_heads without a probe"):
+        insonate.load(encoder, probe_heads=3)
+    narrow = Model(build_backbone(VIT | {"width": 24})).save_pretrained(tmp_path / "narrow")
+    with pytest.raises(WeightsError, match="reads tokens of 48 channels, the encoder has 24"):
+        insonate.load(narrow, probe=probe)
+    with pytest.raises(WeightsError, match="classes is"):
+        insonate.load(encoder, probe=probe, probe_classes=["a"])
+    with pytest.raises(WeightsError, match="one of target_mean and target_std is lacking"):
+        insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt", probe_target_mean=1.0)
+    with pytest.raises(ModelError, match="only a probe reads several clips"):
+        nine.predict_study([LOOP[0, ..., 0]], task="HC")
