@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insonate.models import build_backbone
+from insonate.models.ema import ema_update
 from insonate.models.positions import resize_table, sincos_3d, sincos_3d_even, sincos_rows_first
-from insonate.models.relative import offset_index, resampling, resize_offsets
+from insonate.models.relative import RelativeBias, offset_index, resampling, resize_offsets
 from insonate.models.rope import rope_tables, rotate
 
 CPU = torch.device("cpu")
@@ -102,3 +105,36 @@ def test_kept_tokens_know_where_they_are(position, class_token) -> None:
     torch.testing.assert_close(kept.patch, expected)
     torch.testing.assert_close(kept.prefix, whole.prefix)
     assert whole.prefix.shape[1] == class_token + registers
+
+
+@pytest.mark.parametrize("change", ["load", "step", "ema", "train", "double", "swap"])
+def test_a_kept_bias_is_that_of_the_table_as_it_is_now(change) -> None:
+    torch.manual_seed(0)
+    bias, other = (RelativeBias((3, 4), 2, class_token=True).eval() for _ in range(2))
+    with torch.no_grad():
+        first = bias((5, 4))
+        assert bias((5, 4)) is first
+        assert torch.equal(bias((3, 4)), bias._made((3, 4), None))
+    with torch.inference_mode():
+        assert torch.equal(bias((5, 4)), first)
+    assert bias((5, 4)).requires_grad  # nothing kept where a gradient is wanted
+    if change == "load":
+        bias.load_state_dict(other.state_dict())
+    elif change == "step":
+        bias((5, 4)).square().sum().backward()
+        torch.optim.AdamW(bias.parameters(), lr=0.1).step()
+    elif change == "ema":
+        ema_update(bias, other, 0.5)
+    elif change == "train":
+        bias.train()((5, 4)).sum().backward()
+        bias.table.data.add_(1.0)
+        bias.eval()
+    elif change == "double":
+        bias.double()
+    else:
+        bias.table.data = other.table.data
+    with torch.no_grad():
+        now = bias((5, 4))
+        assert now is not first
+        assert torch.equal(now, bias._made((5, 4), None))
+        assert torch.equal(copy.deepcopy(bias)((5, 4)), now)

@@ -10,6 +10,7 @@ Shapes: h w grid, N = h w patches, P prefix tokens (0 or 1), H heads, O = (2h-1)
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,11 +20,16 @@ from torch import Tensor, nn
 Grid = tuple[int, int]
 PREFIX_ROWS = 3
 """class token to patch, patch to class token, class token to itself"""
+LARGEST_KEPT = 2**22
+"""numbers of a bias that is kept: 12 heads at 384 px have 4.0 million"""
 SMALLEST_RATIO, LARGEST_RATIO = 1.01, 1.5
 
 
 class RelativeBias(nn.Module):
-    """A table of biases, `table` O+3 H (O H without class token), and the bias B H N N that it stands for."""
+    """A table of biases, `table` O+3 H (O H without class token), and the bias B H N N that it stands for.
+
+    In eval mode without gradients the bias of the last grid is kept, until the table changes in any way.
+    """
 
     def __init__(self, grid: Grid, heads: int, *, class_token: bool) -> None:
         super().__init__()
@@ -31,9 +37,39 @@ class RelativeBias(nn.Module):
         rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + PREFIX_ROWS * class_token
         self.table = nn.Parameter(torch.empty(rows, heads))
         nn.init.trunc_normal_(self.table, std=0.02)
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies start without a kept bias."""
+        return {**self.__dict__, "_kept": None}
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - the signature of nn.Module
+        """As `nn.Module.train`; the kept bias is dropped."""
+        self._kept = None
+        return super().train(mode)
 
     def forward(self, grid: Grid, keep: Tensor | None = None) -> Tensor:
         """Bias of a grid: 1 H P+N P+N; of the patches in `keep` (B K) only: B H P+K P+K."""
+        if keep is not None or not self._may_keep(grid):
+            return self._made(grid, keep)
+        table = self.table
+        state = (
+            grid, table.data_ptr(), table._version, table.dtype, table.device,
+            torch.is_inference_mode_enabled(),
+        )  # fmt: skip
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, self._made(grid, None))
+        return self._kept[1]
+
+    def _may_keep(self, grid: Grid) -> bool:
+        """Whether nothing is learned or traced, the table is the module's own, and the bias is small."""
+        table = self.table
+        learns = self.training or (torch.is_grad_enabled() and table.requires_grad)
+        own = type(table) is nn.Parameter and type(table.data) is Tensor and not table.is_inference()
+        small = table.shape[1] * (grid[0] * grid[1] + self.class_token) ** 2 <= LARGEST_KEPT
+        return own and small and not learns and not torch.compiler.is_compiling()
+
+    def _made(self, grid: Grid, keep: Tensor | None) -> Tensor:
         table = resize_offsets(self.table, self.grid, grid, class_token=self.class_token)
         index = offset_index(grid, class_token=self.class_token, device=table.device)  # P+N P+N
         if keep is not None:
