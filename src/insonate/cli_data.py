@@ -221,6 +221,9 @@ def data_phantom(
     degraded: Annotated[
         float, typer.Option(help="share of heart clips with lost contact and dropped frames")
     ] = 0.0,
+    overlays: Annotated[
+        float, typer.Option(help="share of heart studies with a machine's text and graphics in the picture")
+    ] = 1.0,
     size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
     formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
     seed: Annotated[int, typer.Option()] = 0,
@@ -239,6 +242,7 @@ def data_phantom(
         missing=missing,
         ef_pct=ef_pct,
         degraded=degraded,
+        overlays=overlays,
         seed=seed,
         size=size,
         formats=kinds,

@@ -92,6 +92,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
     missing: float = 0.0,
     ef_pct: float | None = None,
     degraded: float = 0.0,
+    overlays: float = 1.0,
     seed: int = 0,
     size: int = 256,
     formats: Sequence[str] = ("png",),
@@ -110,6 +111,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
         missing: share of its views that a heart study lacks, 0 up to but not including 1.
         ef_pct: ejection fraction of all hearts; None draws one for each.
         degraded: share of the heart clips with lost contact and dropped frames, 0 to 1.
+        overlays: share of the heart studies with the machine's graphics and text in the picture, 0 to 1.
         seed: another seed, other patients.
         size: height and width in pixels; even for "mp4".
         formats: "png", "mp4", "dicom"; the items take turns. Videos and DICOM have 16 frames, or one beat
@@ -123,22 +125,19 @@ def generate(  # noqa: PLR0913 each is an option of its own
         InsonateError: an argument is out of range, or `out` holds files already.
     """
     _check(kind, patients, images_per_patient, size, formats)
-    _check_heart(kind, views, missing, ef_pct, degraded)
+    study = Study(
+        views=tuple(views), repeats=images_per_patient or 1, missing=missing, ef_pct=ef_pct,
+        degraded=degraded, overlays=overlays,
+    )  # fmt: skip
+    _check_heart(kind, study)
     from insonate.data.manifest import Manifest
 
     out = Path(out)
-    orders: dict[int, Order | HeartOrder]
-    if kind == "heart":
-        study = Study(
-            views=tuple(views),
-            repeats=images_per_patient or 1,
-            missing=missing,
-            ef_pct=ef_pct,
-            degraded=degraded,
-        )
-        orders = _heart_orders(study, patients, seed, size, formats)
-    else:
-        orders = _orders(kind, patients, images_per_patient or 2, seed, size, formats)
+    orders = (
+        _heart_orders(study, patients, seed, size, formats)
+        if kind == "heart"
+        else _orders(kind, patients, images_per_patient or 2, seed, size, formats)
+    )
     with publish_dir(out) as folder:
         rows = [
             _write(folder, item, _format(formats, number))
@@ -150,13 +149,14 @@ def generate(  # noqa: PLR0913 each is an option of its own
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a heart study is to have."""
+    """What a heart study is to have; see `generate`."""
 
-    views: tuple[str, ...]
-    repeats: int
-    missing: float
-    ef_pct: float | None
-    degraded: float
+    views: tuple[str, ...] = VIEWS
+    repeats: int = 1
+    missing: float = 0.0
+    ef_pct: float | None = None
+    degraded: float = 0.0
+    overlays: float = 1.0
 
 
 def _heart_orders(
@@ -172,6 +172,7 @@ def _heart_orders(
                 orders[number] = HeartOrder(
                     seed=seed, patient=patient, item=item, view=view, size=size,
                     clip=_format(formats, number) != "png", ef_pct=study.ef_pct, degraded=study.degraded,
+                    overlays=study.overlays,
                 )  # fmt: skip
     return orders
 
@@ -206,15 +207,10 @@ def _check(
         raise InsonateError(where, f"an odd size of {size} px in mp4", "Choose an even size")
 
 
-def _check_heart(
-    kind: str, views: Sequence[str], missing: float, ef_pct: float | None, degraded: float
-) -> None:
-    where, plain = (
-        "phantom heart",
-        tuple(views) == VIEWS and missing == 0 and ef_pct is None and degraded == 0,
-    )
-    if kind != "heart" and not plain:
-        what = f"views and ejection fraction are of hearts, not of kind {kind!r}"
+def _check_heart(kind: str, study: Study) -> None:
+    where, views = "phantom heart", study.views
+    if kind != "heart" and study != Study(repeats=study.repeats):
+        what = f"views, ejection fraction and the like are of hearts, not of kind {kind!r}"
         raise InsonateError(where, what, "Give --kind heart, or leave them out")
     if not views:
         raise InsonateError(where, "no views", f"Choose among {', '.join(VIEWS)}")
@@ -222,13 +218,14 @@ def _check_heart(
         known_view(view)
     if len(set(views)) < len(views):
         raise InsonateError(where, f"a view twice in {', '.join(views)}", "Name each once")
-    if not 0 <= missing < 1:
-        raise InsonateError(where, f"{missing:g} of the views missing", "Choose 0 up to less than 1")
-    if not 0 <= degraded <= 1:
-        raise InsonateError(where, f"{degraded:g} of the clips degraded", "Choose 0 to 1")
+    if not 0 <= study.missing < 1:
+        raise InsonateError(where, f"{study.missing:g} of the views missing", "Choose 0 up to less than 1")
+    for name, share in (("degraded", study.degraded), ("with overlays", study.overlays)):
+        if not 0 <= share <= 1:
+            raise InsonateError(where, f"{share:g} of the items {name}", "Choose 0 to 1")
     low, high = EF_RANGE
-    if ef_pct is not None and not low <= ef_pct <= high:
-        what = f"an ejection fraction of {ef_pct:g} % is not modelled"
+    if study.ef_pct is not None and not low <= study.ef_pct <= high:
+        what = f"an ejection fraction of {study.ef_pct:g} % is not modelled"
         raise InsonateError(where, what, f"Ask for {low:g} to {high:g} %")
 
 
@@ -353,6 +350,7 @@ def _write(folder: Path, item: Item | HeartItem, format_name: str) -> dict[str, 
             series_id=row["series_id"],
             vendor=row["vendor"],
             item_id=row["series_id"],
+            burned_in=bool(row.get("burned_in")),
         )
     kinds = {"png": "image", "mp4": "video", "dicom": "dicom"}
     paths: dict[str, str] = {}

@@ -94,6 +94,8 @@ def test_studies_lack_views_but_never_all():
         ({"views": ("A4C", "A4C")}, "twice"),
         ({"ef_pct": 90}, "ejection fraction of 90 %"),
         ({"missing": 1.0}, "missing"),
+        ({"degraded": 1.5}, "1.5 of the items degraded"),
+        ({"overlays": -1.0}, "with overlays"),
         ({"kind": "fetal"}, "not of kind 'fetal'"),
     ],
 )

@@ -122,6 +122,7 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     vendor: str,
     item_id: str,
     patient_name: str = PHANTOM_NAME,
+    burned_in: bool = False,
 ) -> Path:
     """Write an Ultrasound (Multi-frame) DICOM file, explicit VR little endian, uncompressed.
 
@@ -138,6 +139,7 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
         vendor: the manufacturer.
         item_id: the instance within the series.
         patient_name: in DICOM form, FAMILY^GIVEN.
+        burned_in: whether the pixels hold text about the patient.
 
     Returns:
         The path.
@@ -165,6 +167,7 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     multi_frame = frame_time_ms is not None
     header.SOPClassUID = UltrasoundMultiFrameImageStorage if multi_frame else UltrasoundImageStorage
     _add_fixed(header)
+    header.BurnedInAnnotation = "YES" if burned_in else "NO"
     _add_pixels(header, frames)
     if frame_time_ms is not None:
         header.NumberOfFrames = frames.shape[0]
@@ -185,7 +188,6 @@ def _add_fixed(header: Dataset) -> None:
     """The attributes that the standard asks for and that say nothing here; no dates, so that bytes repeat."""
     header.Modality = "US"
     header.ImageType = ["ORIGINAL", "PRIMARY"]
-    header.BurnedInAnnotation = "NO"
     header.LossyImageCompression = "00"
     header.InstanceNumber, header.SeriesNumber = 1, 1
     for empty in (

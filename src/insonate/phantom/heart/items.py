@@ -19,6 +19,7 @@ from insonate.phantom.heart.scene import Plane
 from insonate.phantom.heart.texture import volume
 from insonate.phantom.heart.tissue import LA, LABELS, LV, LVOT, MYOCARDIUM, PAPILLARY
 from insonate.phantom.heart.truth import TASKS
+from insonate.phantom.overlay import STYLES, Facts, overlaid
 from insonate.phantom.physics import PRE_ROLL, SECTOR, VENDORS, Frame, Labels, Machine, Maps, Vendor, stream
 from insonate.phantom.scene import Truth
 
@@ -42,6 +43,8 @@ class HeartOrder:
     ef_pct: float | None = None
     degraded: float = 0.0
     """share of clips with lost contact and dropped frames"""
+    overlays: float = 1.0
+    """share of studies with the vendor's graphics and text in the picture"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +102,22 @@ def render_heart(order: HeartOrder) -> HeartItem:
         for prefix, number in labelled.items()
         for column, picture in _masks(kept[number]).items()
     }
+    phases = [beat.phase(number / fps, start) for number in range(count)]
+    marked = stream(order.seed, order.patient, "overlay").random() < order.overlays
+    if marked:
+        facts = Facts(
+            patient=f"{order.patient:05d}",
+            view=order.view,
+            f_mhz=vendor.f_mhz,
+            fps=fps,
+            depth_mm=plane.depth_mm,
+        )
+        frames, drawn = overlaid(frames, machine.screen, STYLES[vendor.name], facts, phases)
+        masks["overlay_mask_path"] = drawn
     row = _row(order, plane, machine, labelled, count, fps)
     row |= _followed(order, plane, count, fps) | {
+        "burned_in": marked,
+        "overlay_mask_path": None,
         "contact_lost_s": None if faults is None else list(faults.lost_s),
         "dropped_frames": None if faults is None or not faults.dropped else list(map(float, faults.dropped)),
     }
