@@ -82,6 +82,10 @@ class Backbone(nn.Module):
         counts to the first).
         """
 
+    def pyramid_layers(self) -> list[nn.Module]:
+        """Those of `layers` that `pyramid` runs."""
+        return self.layers()
+
 
 class MaskedBackbone(Backbone):
     """A backbone that can look at a subset of its tokens."""

@@ -93,7 +93,11 @@ class FrameTransformer(Backbone):
 
     def layers(self) -> list[nn.Module]:
         """See `Backbone.layers`."""
-        return [*self.image.layers()[:-1], self.image_norm, *self.blocks]
+        return [*self.pyramid_layers(), self.image_norm, *self.blocks]
+
+    def pyramid_layers(self) -> list[nn.Module]:
+        """See `Backbone.pyramid_layers`: nothing over the frames."""
+        return self.image.layers()[:-1]
 
 
 def times(count: int, dim: int) -> Tensor:

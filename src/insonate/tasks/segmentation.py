@@ -21,6 +21,7 @@ from torch.nn import functional
 from insonate.data.sample import Batch, Meta
 from insonate.data.spacing import Spacing
 from insonate.data.targets import UNLABELLED, MaskTarget
+from insonate.errors import RecipeError
 from insonate.measure import Quantity, quantity
 from insonate.models.backbone import Backbone
 from insonate.models.heads import pyramid_channels
@@ -68,6 +69,7 @@ class Segmentation(Task):
 
     def __init__(self, backbone: Backbone, config: SegmentationConfig) -> None:
         super().__init__()
+        _check_learns(backbone)
         self.backbone, self.config = backbone, config
         self.head = PYRAMID_HEADS[config.head](pyramid_channels(backbone), len(config.classes), config.width)
 
@@ -179,6 +181,24 @@ class Segmentation(Task):
             names=self.config.classes,
             measurements=_areas(mask, self.config.classes, meta.spacing),
         )
+
+
+def _check_learns(backbone: Backbone) -> None:
+    """Refuse a backbone of which only layers learn that no pixel's class depends on.
+
+    Raises:
+        RecipeError: it is one.
+    """
+    used = backbone.pyramid_layers()
+    idle = len(backbone.layers()) - len(used)
+    learning = any(parameter.requires_grad for parameter in backbone.parameters())
+    if idle == 0 or not learning or any(p.requires_grad for layer in used for p in layer.parameters()):
+        return
+    raise RecipeError(
+        "backbone.train",
+        f"segmentation does not run the last {idle} layers of {backbone.options['name']}, no other learns",
+        f"Train none, all, or at least {idle} layers",
+    )
 
 
 def dice(found: np.ndarray, wanted: np.ndarray) -> float:
