@@ -8,8 +8,9 @@ import torch
 
 import insonate
 from insonate.errors import ModelError, WeightsError
-from insonate.hub import Model
+from insonate.hub import Model, write_official
 from insonate.models import build_backbone, build_part
+from insonate.models.probes import ECHOJEPA_VIEWS
 from insonate.models.sonichu import MIRRORED
 
 VIT = {"name": "vit", "input_size": [64, 64], "width": 48, "depth": 1, "heads": 3}
@@ -142,3 +143,37 @@ def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, nin
         insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt", probe_target_mean=1.0)
     with pytest.raises(ModelError, match="only a probe reads several clips"):
         nine.predict_study([LOOP[0, ..., 0]], task="HC")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attentive_classifier_d4", "mv_classifier_d1_fact", "mv_regressor_d4_joint", "probe_LinearRegressor",
+        "probe_MLPClassifier",
+    ],
+)  # fmt: skip
+def test_a_probe_goes_back_to_the_authors_layout(encoder, parity, tmp_path, name) -> None:
+    path = parity / f"vjepa_{name}.pt"
+    state = insonate.weights.read(path)["state_dict"]
+    model = insonate.load(insonate.load(encoder, probe=path).save_pretrained(tmp_path / "m"))
+    layout = "attentive_probe" if any(key.startswith("pooler") for key in state) else "pooled_probe"
+    write_official(model, tmp_path / "probe.safetensors", layout)
+    written = insonate.weights.read(tmp_path / "probe.safetensors")
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[key], state[key]) for key in state)
+    write_official(model, tmp_path / "sweep.pt", "probe_sweep")
+    hints = {"probe_heads": 3, **({"probe_views": 2} if "joint" in name else {})}
+    again = insonate.load(encoder, probe=tmp_path / "sweep.pt", **hints)
+    ours, theirs = (one.parts["probe"][1].state_dict() for one in (model, again))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    with pytest.raises(WeightsError, match="has no probe"):
+        write_official(insonate.load(encoder), tmp_path / "x.pt", layout)
+
+
+def test_views_of_echojepa_are_named_where_it_is_said_to_be_one(encoder, parity, tmp_path) -> None:
+    state = insonate.weights.read(parity / "vjepa_attentive_classifier_d1.pt")["state_dict"]
+    state |= {"linear.weight": torch.zeros(13, 48), "linear.bias": torch.zeros(13)}
+    torch.save(state, tmp_path / "x.pt")
+    for family, names in [("echojepa", ECHOJEPA_VIEWS), ("vjepa", tuple(map(str, range(13))))]:
+        model = insonate.load(encoder, probe=tmp_path / "x.pt", probe_heads=3, probe_family=family)
+        assert model.predict(LOOP).names == names

@@ -93,6 +93,7 @@ def test_view_classifier_names_its_views(tmp_path) -> None:
     close(model.task.head(model.backbone(image)), net(image))
     assert model.task.config.classes == VIEWS
     assert model.backbone.spec.mean[0] == pytest.approx(29.110628 / 255)
+    returns(model, net.state_dict(), tmp_path)
 
 
 class FrameTransformer(nn.Module):

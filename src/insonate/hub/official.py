@@ -103,6 +103,7 @@ def write_official(model: Any, path: Path, layout: str | None = None) -> str:
             task=None if model.task is None else model.task.config.model_dump(mode="json"),
             head={} if model.task is None else _state(model.task.head),
             parts={part: _state(module) for part, (_, module) in model.parts.items()},
+            part_options={part: options for part, (options, _) in model.parts.items()},
         )
     )
     atomic_write(path, _bytes(content, path))

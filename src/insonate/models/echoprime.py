@@ -7,18 +7,23 @@ Shapes: B items, T frames, C channels, H W input, N = T/2 · H/32 · W/32 tokens
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
-from insonate.errors import RecipeError
+from insonate.errors import RecipeError, WeightsError
 from insonate.models.backbone import BACKBONES, Backbone, BackboneSpec, Tokens, as_clip
 from insonate.models.conventions import Conventions, conventions
 from insonate.models.layouts import Bundle, Exportable, exports, register
 from insonate.models.parts import PARTS
-from insonate.models.torchvision_names import convnext_from_torchvision, is_torchvision_convnext
+from insonate.models.torchvision_names import (
+    convnext_from_torchvision,
+    convnext_to_torchvision,
+    is_torchvision_convnext,
+)
 from insonate.models.vit_weights import class_names
 from insonate.options import Options
 from insonate.weights.source import Converted, Hints, Part, Source
@@ -214,6 +219,20 @@ def export_mvit(model: Exportable) -> dict[str, Any]:
         f"head.1.{name.removeprefix('proj.')}": t for name, t in model.parts.get("projection", {}).items()
     }
     return model.state | head
+
+
+@exports("echoprime_views")
+def export_views(model: Exportable) -> dict[str, Any]:
+    """The view classifier under torchvision's names.
+
+    Raises:
+        WeightsError: it is no ConvNeXt with such a classifier.
+    """
+    if model.backbone["name"] != "convnext" or (model.task or {}).get("head") != "norm_linear":
+        raise WeightsError("model", "is no view classifier of EchoPrime", "Take another layout")
+    places = {"norm": "classifier.0", "final": "classifier.2"}
+    head = {re.sub(r"^(norm|final)", lambda m: places[m[1]], name): t for name, t in model.head.items()}
+    return convnext_to_torchvision(model.state) | head
 
 
 def _sizes(state: dict[str, Tensor], widths: list[int], stem: int) -> dict[str, Any]:

@@ -109,6 +109,8 @@ class Exportable:
     """of the task's head"""
     parts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """states of the parts"""
+    part_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """options of the parts"""
 
 
 EXPORTS: dict[str, Callable[[Exportable], dict[str, Any]]] = {}

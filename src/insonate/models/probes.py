@@ -10,6 +10,7 @@ H heads, d = D / H, Q queries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from insonate.errors import ModelError, WeightsError
-from insonate.models.layouts import Bundle, register, strip, tensors_of
+from insonate.models.layouts import Bundle, Exportable, exports, register, strip, tensors_of
 from insonate.models.parts import PARTS
 from insonate.models.transformer import Block, Mlp, init_transformer
 from insonate.models.vit_weights import class_names
@@ -30,6 +31,11 @@ PROBE_EPS = 1e-5
 PROBE_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 """width → heads of the published probes"""
 FAMILIES = ("vjepa", "echojepa")
+ECHOJEPA_VIEWS = (
+    "A2C", "A3C", "A4C", "A5C", "Exclude/Other", "PLAX", "PSAX-AP", "PSAX-AV", "PSAX-MV", "PSAX-PM", "SSN",
+    "Subcostal", "TEE",
+)  # fmt: skip
+"""classes of EchoJEPA's view probe; 13 of another family have no names"""
 
 
 class CrossAttention(nn.Module):
@@ -78,6 +84,8 @@ class ProbeOptions(Options):
     """of a value: the probe gives (value - mean) / std; none: the value itself"""
     std: float | None = Field(default=None, gt=0.0)
     """see mean"""
+    final: Literal["linear", "regressor", "mlp"] = "linear"
+    """name of its last layer in the authors' files"""
 
 
 class AttentiveProbeOptions(ProbeOptions):
@@ -305,7 +313,10 @@ def _meaning(count: int, final: str, hints: Hints) -> dict[str, Any]:
         WeightsError: names are given for other than its classes, or one of mean and deviation is lacking.
     """
     if count > 1 and final != "regressor":
-        return {"classes": class_names(count, hints)}
+        views = hints.get("family") == "echojepa" and count == len(ECHOJEPA_VIEWS)
+        if views and hints.get("classes") is None:
+            hints.assumed.append("classes: EchoJEPA's 13 views, as there are so many")
+        return {"classes": class_names(count, hints, ECHOJEPA_VIEWS if views else ())}
     if hints.get("classes") is not None:
         raise WeightsError(hints.where, "it gives values, no classes", "Leave out classes")
     mean, std = hints.get("target_mean"), hints.get("target_std")
@@ -320,5 +331,39 @@ def _meaning(count: int, final: str, hints: Hints) -> dict[str, Any]:
 
 
 def _probe(options: Mapping[str, Any], state: dict[str, Tensor], final: str) -> Converted:
-    part = Part(options=dict(options), state=state)
-    return Converted(family="vjepa", parts={"probe": part}, info={"final": final})
+    part = Part(options={**options, "final": final}, state=state)
+    return Converted(family="vjepa", parts={"probe": part})
+
+
+@exports("attentive_probe")
+@exports("pooled_probe")
+def export_probe(model: Exportable) -> dict[str, Any]:
+    """The probe alone, under the authors' names.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if "probe" not in model.parts:
+        raise WeightsError("model", "has no probe", "Take another layout")
+    final = model.part_options["probe"]["final"]
+    places = [
+        (r"query$", "pooler.query_tokens"), (r"cross\.", "pooler.cross_attention_block."),
+        (r"blocks\.", "pooler.blocks."), (r"final\.", f"{final}."),
+    ]  # fmt: skip
+    official: dict[str, Any] = {}
+    for name, tensor in model.parts["probe"].items():
+        new = name
+        for ours, theirs in places:
+            new = re.sub(f"^{ours}", theirs, new)
+        official[new] = tensor
+    return official
+
+
+@exports("probe_sweep")
+def export_sweep(model: Exportable) -> dict[str, Any]:
+    """A checkpoint of the evaluation with this probe alone.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    return {"classifiers": [{f"module.{name}": tensor for name, tensor in export_probe(model).items()}]}

@@ -1,9 +1,9 @@
-"""ConvNeXts under torchvision's names → ours."""
+"""ConvNeXts under torchvision's names → ours, and back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -42,3 +42,23 @@ def convnext_from_torchvision(source: Source) -> tuple[dict[str, Any], dict[str,
         "widths": tuple(len(state[f"stages.{i}.blocks.0.conv_dw.bias"]) for i in range(4)),
     }  # fmt: skip
     return options, state, norm
+
+
+def convnext_to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of our backbone under torchvision's names."""
+    official: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        new = re.sub(r"^stem\.", "features.0.", name)
+        new = re.sub(r"^stages\.(\d)\.downsample\.", lambda match: f"features.{2 * int(match[1])}.", new)
+        new = re.sub(
+            r"^stages\.(\d)\.blocks\.(\d+)\.",
+            lambda match: f"features.{2 * int(match[1]) + 1}.{match[2]}.",
+            new,
+        )
+        if ".blocks." in name:
+            for theirs, ours in INSIDE.items():
+                new = new.replace(ours, theirs)
+        gamma = new.endswith(".gamma")
+        new = new.removesuffix("gamma") + "layer_scale" if gamma else new
+        official[new] = tensor[:, None, None] if gamma else tensor
+    return official
