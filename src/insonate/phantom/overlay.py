@@ -58,7 +58,9 @@ STYLES = {
     "Meridian": Style(
         grey_bar=True, focus=True, ink=255, ecg=True, text=("{depth_cm:.1f}cm", "PHANTOM"), right=True
     ),
-    "Oldfield": Style(ticks="left", ink=160, text=("PHANTOM", "{patient}", "{view} {f_mhz:.1f}M")),
+    "Oldfield": Style(
+        ticks="left", ink=160, text=("PHANTOM", "{patient}", "{view} {f_mhz:.1f}M"), right=True
+    ),
 }
 
 
