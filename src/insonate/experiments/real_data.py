@@ -112,7 +112,7 @@ def real_study(unlabelled: Path, manifests: dict[str, Path], *, quick: bool, see
                 },
                 score="correct",
                 lower_is_better=False,
-                epochs=epochs,
+                epochs=1 if quick else 10,
                 frozen_lr=1.0e-2,
             ),
         ],
