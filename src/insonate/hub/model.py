@@ -25,7 +25,7 @@ import insonate
 from insonate import weights
 from insonate.data import prepare
 from insonate.data.sample import Batch, Matrix, Meta
-from insonate.errors import ModelError, RecipeError, WeightsError
+from insonate.errors import ModelError, RecipeError, WeightsError, nearest
 from insonate.files import Content, atomic_write_all
 from insonate.hub.card import model_card
 from insonate.hub.config import (
@@ -119,6 +119,12 @@ class Model:
             )
         if name is None and self.task is None and len(names) > 1:
             raise ModelError(self._name(), f"has the tasks {', '.join(names)}", "Say task=NAME")
+        if name is not None and name not in names:
+            raise ModelError(
+                self._name(),
+                f"no task is called {name!r}, there are {', '.join(names)}",
+                nearest(name, names),
+            )
         if self.task is not None and name in {None, self.task.config.column}:
             return self.task
         return task_of(name or names[0], self.backbone, self.parts).to(self.device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from insonate.data.pointsets import POINT_SETS
-from insonate.errors import ModelError, WeightsError, nearest
+from insonate.errors import ModelError, WeightsError
 from insonate.models import Backbone, LoadReport, load_official
 from insonate.models.backbone import Tokens
 from insonate.models.probes import AttentiveProbe, LinearProbe
@@ -66,15 +66,11 @@ def names_of(parts: Parts) -> tuple[str, ...]:
 
 
 def task_of(name: str, backbone: Backbone, parts: Parts) -> Task:
-    """The task that a part holds, in eval mode, sharing its modules.
+    """The task that a part holds, one of `names_of`, in eval mode, sharing its modules.
 
     Raises:
-        ModelError: there is no such task; all that there are are named.
+        ModelError: it is a probe that gives several values.
     """
-    known = names_of(parts)
-    if name not in known:
-        there = f"there are {', '.join(known)}" if known else "its parts hold none"
-        raise ModelError("task", f"no task is called {name!r}, {there}", nearest(name, known))
     for _, module in parts.values():
         if isinstance(module, PoseHeads) and name in module.heads:
             return _pose(name, backbone, module)
