@@ -52,6 +52,8 @@ FORMATS = {"png": ".png", "mp4": ".mp4", "dicom": ".dcm"}
 CLIP_FRAMES = 16
 FPS = 25.0
 MANIFEST = "manifest.parquet"
+CLIP_SIZE = 1024
+"""largest of a heart clip: a beat at 120 frames a second stays below 300 MB"""
 SPLITS = ("train", "train", "val", "train", "test", "train", "train")
 """of patient after patient (of one kind), so that five already fill all three splits"""
 
@@ -129,7 +131,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
         views=tuple(views), repeats=images_per_patient or 1, missing=missing, ef_pct=ef_pct,
         degraded=degraded, overlays=overlays,
     )  # fmt: skip
-    _check_heart(kind, study)
+    _check_heart(kind, study, largest=size if set(formats) != {"png"} else 0)
     from insonate.data.manifest import Manifest
 
     out = Path(out)
@@ -207,11 +209,13 @@ def _check(
         raise InsonateError(where, f"an odd size of {size} px in mp4", "Choose an even size")
 
 
-def _check_heart(kind: str, study: Study) -> None:
+def _check_heart(kind: str, study: Study, *, largest: int) -> None:
     where, views = "phantom heart", study.views
     if kind != "heart" and study != Study(repeats=study.repeats):
         what = f"views, ejection fraction and the like are of hearts, not of kind {kind!r}"
         raise InsonateError(where, what, "Give --kind heart, or leave them out")
+    if kind == "heart" and largest > CLIP_SIZE:
+        raise InsonateError(where, f"clips of {largest} px", f"Choose at most {CLIP_SIZE}, or png alone")
     if not views:
         raise InsonateError(where, "no views", f"Choose among {', '.join(VIEWS)}")
     for view in views:

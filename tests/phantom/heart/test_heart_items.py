@@ -79,6 +79,20 @@ def test_the_same_order_gives_the_same_clip_and_another_patient_another():
     assert other.frames.tobytes() != first.frames.tobytes()
 
 
+def test_overlays_are_drawn_where_the_mask_says_and_can_be_left_out():
+    orders = [
+        HeartOrder(seed=1, patient=0, item=0, view="A4C", size=128, clip=False, overlays=share)
+        for share in (1.0, 0.0)
+    ]
+    marked, plain = (render_heart(order) for order in orders)
+    where = marked.masks["overlay_mask_path"] > 0
+    assert marked.row["burned_in"]
+    assert not plain.row["burned_in"]
+    assert "overlay_mask_path" not in plain.masks
+    assert np.array_equal(marked.frames[0][~where], plain.frames[0][~where])
+    assert marked.frames[0][where].mean() > plain.frames[0][where].mean() + 50
+
+
 def test_studies_lack_views_but_never_all():
     counts = [len(views_of_study(0, patient, VIEWS, 0.5)) for patient in range(200)]
     assert min(counts) >= 1
@@ -94,6 +108,7 @@ def test_studies_lack_views_but_never_all():
         ({"views": ("A4C", "A4C")}, "twice"),
         ({"ef_pct": 90}, "ejection fraction of 90 %"),
         ({"missing": 1.0}, "missing"),
+        ({"size": 2048, "formats": ("mp4",)}, "clips of 2048 px"),
         ({"degraded": 1.5}, "1.5 of the items degraded"),
         ({"overlays": -1.0}, "with overlays"),
         ({"kind": "fetal"}, "not of kind 'fetal'"),
