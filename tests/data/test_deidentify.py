@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
+import subprocess
 import sys
 import zlib
 from contextlib import suppress
@@ -183,10 +186,37 @@ def test_folders_within_each_other_are_refused(archive, tmp_path, out, private):
         deidentify(archive, tmp_path / out, private=private and tmp_path / private)
 
 
-def test_what_shows_no_echoes_is_left_out(archive, tmp_path):
-    Image.new("L", (80, 60)).save(archive / "black.png")
-    result = deidentify(archive, tmp_path / "out")
-    assert [unread.path for unread in result.errors] == ["black.png"]
+@pytest.mark.parametrize("grey", [0, 90, 255])
+def test_what_shows_no_echoes_is_blanked_entirely(tmp_path, grey):
+    (tmp_path / "in").mkdir()
+    Image.new("L", (80, 60), grey).save(tmp_path / "in" / "a.png")
+    result = deidentify(tmp_path / "in", tmp_path / "out")
+    assert result.errors == []
+    assert not read_frames(tmp_path / "out" / result.manifest.rows[0]["path"]).any()
+    assert "1 files show no area of echoes" in result.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["media", "dicom"])
+def test_hostile_files_give_no_identity_away(shared_data, tools, tmp_path, monkeypatch, capfd, kind):
+    hostile, archive = tmp_path / "hostile", tmp_path / "in"
+    command = [sys.executable, tools / "hostile.py", shared_data / "pocus_lung_videos", hostile]
+    subprocess.run([*command, "--kinds", kind, "--count", "330", "--small"], check=True, capture_output=True)
+    with (hostile / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        cases = [case for case in csv.DictReader(file) if case["check"] == "no-phi"]
+    assert len(cases) >= 4
+    archive.mkdir()
+    for number, case in enumerate(cases):  # the names of some are hostile too: another test has those
+        shutil.copyfile(hostile / case["file"], archive / f"{number}")
+    monkeypatch.setattr(sys, "argv", ["insonate", "data", "deidentify", str(archive), str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        main()
+    assert_absent(tmp_path / "out")
+    told = capfd.readouterr()
+    assert TOKEN not in told.out + told.err
+    done = map(json.loads, (tmp_path / "out.private" / "done.jsonl").read_text().splitlines())
+    assert {entry["path"] for entry in done} >= {
+        f"{number}" for number, case in enumerate(cases) if case["expected"] == "ok"
+    }
 
 
 def test_nothing_that_stays_is_named_by_the_profile():

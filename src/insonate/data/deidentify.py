@@ -32,7 +32,7 @@ from insonate.data.pseudonyms import Pseudonyms, read_key
 from insonate.data.review import thumbnail, write_sheets
 from insonate.data.scan import Unread, media_names
 from insonate.data.sector import Sector, find_sector
-from insonate.errors import InsonateError, MediaError
+from insonate.errors import InsonateError
 from insonate.files import append, atomic_write, inside, lock, told, writable
 from insonate.progress import Track, untracked
 
@@ -40,6 +40,8 @@ SECONDS = 120.0
 """that a file may take: all frames are decoded, blanked and coded again"""
 TIMED = frozenset({"m-mode", "spectral", "trace", "ecg"})
 """regions that stay beside the picture of tissue"""
+NO_ECHOES = "none"
+"""shape in the audit of a file in which no area of echoes was found: its whole frame is blanked"""
 AUDIT = ("path", "read_as", "shape", "fit", "kept_share", "text_boxes", "note")
 
 
@@ -151,6 +153,8 @@ def _finish(task: _Task, done: Mapping[str, _Cleaned], errors: list[Unread]) -> 
 
 def _notes(made: Iterable[_Cleaned]) -> Iterable[str]:
     audits = [cleaned.audit for cleaned in made]
+    if empty := sum(audit["shape"] == NO_ECHOES for audit in audits):
+        yield f"{empty} files show no area of echoes and were blanked entirely: look at their pictures"
     if unsure := sum(audit["shape"] == "other" for audit in audits):
         yield f"{unsure} files have an outline that is no sector and no rectangle: look at their pictures"
     if texts := sum(audit["text_boxes"] > 0 for audit in audits):
@@ -249,7 +253,7 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
 
     Raises:
         InsonateError: it cannot be written.
-        MediaError: it cannot be read, or shows no echoes.
+        MediaError: it cannot be read.
     """
     path = inside(task.folder, name)
     if not media.is_media(path):
@@ -259,8 +263,6 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
         info, frames = file.info, file.read()
         frames = frames if frames.flags.writeable else frames.copy()
     sectors = _sectors(frames, info)
-    if not sectors:
-        raise MediaError(name, "shows no area of echoes", "Look at it; nothing of it was passed on")
     before = thumbnail(frames)
     keep = _kept(sectors, info)
     written = find_text(frames)
@@ -272,9 +274,10 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
     target = Path("media") / patient / names.file(name)
     output, note = _write(task, target, name, path, info, frames, patient)
     atomic_write(task.private / "pictures" / f"{target.name}.png", _pair(before, thumbnail(frames)))
-    worst = min(sectors, key=lambda sector: sector.fit)
+    worst = min(sectors, key=lambda sector: sector.fit, default=None)
     audit: Row = {
-        "path": output.as_posix(), "read_as": info.kind, "shape": worst.shape, "fit": round(worst.fit, 3),
+        "path": output.as_posix(), "read_as": info.kind,
+        "shape": worst.shape if worst else NO_ECHOES, "fit": round(worst.fit, 3) if worst else 0.0,
         "kept_share": round(float(keep.mean()), 3), "text_boxes": len(texts), "note": note,
     }  # fmt: skip
     return _Cleaned(row=_row(names, name, info, output, patient), audit=audit)
@@ -295,7 +298,9 @@ def _sectors(frames: np.ndarray, info: MediaInfo) -> list[Sector]:
 
 
 def _kept(sectors: list[Sector], info: MediaInfo) -> Mask:
-    keep = np.logical_or.reduce([sector.mask for sector in sectors])
+    keep = np.zeros((info.height, info.width), bool)
+    for sector in sectors:
+        keep |= sector.mask
     for region in info.regions:
         if region.name in TIMED and region.across is not None:
             left, top, right, bottom = region.box
