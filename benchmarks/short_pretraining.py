@@ -1,8 +1,8 @@
 """Why a short I-JEPA run fails or works: the demo's pretraining with one thing changed at a time (synthetic).
 
 Run: python benchmarks/short_pretraining.py OUT [--patients 300] [--epochs 24]. For each run it prints the
-health of the target features at the end, and R² (95 % bootstrap interval by patient) of the size of a lesion from
-the mean token of held-out pictures by ridge regression. About 10 minutes on two cores. Not timed: no floor.
+health of the target features at the end, and R² (95 % bootstrap interval by patient) of the size of a lesion
+from the mean token of held-out pictures by ridge regression. About 10 minutes on two cores. Not timed.
 """
 
 from __future__ import annotations
