@@ -14,6 +14,8 @@ from insonate.errors import InsonateError
 from insonate.measure.discs import plane_of_mask, volume_one_plane, volume_two_planes
 from insonate.phantom.heart import PATHOLOGIES, VIEWS, Anatomy, Chambers, Plane, volume, world_from_probe
 from insonate.phantom.heart.chambers import Distances
+from insonate.phantom.heart.items import by_hand
+from insonate.phantom.heart.poses import checked
 from insonate.phantom.heart.section import Section
 from insonate.phantom.heart.solids import Xyz
 from insonate.phantom.heart.tissue import LABELS
@@ -260,3 +262,19 @@ def test_unbending_goes_back():
     real = chambers.unbent(place)
     there = chambers.bent(Xyz(*(np.float64(v) for v in real)))
     assert np.allclose(np.array(there, dtype=float), place, atol=1e-4)
+
+
+def test_no_drawn_patient_fails_whatever_the_ejection_fraction():
+    for ef_pct in (15.0, 45.0, 46.0, 75.0):
+        for patient in range(60):
+            beat = Chambers(Anatomy.draw(stream(3, patient, "anatomy"), ef_pct=ef_pct)).beat
+            assert beat.moment(beat.end_systole).volume_ml == pytest.approx(beat.esv_ml)
+
+
+@pytest.mark.parametrize("kind", PATHOLOGIES)
+def test_a_hand_near_every_exact_pose_stays_outside_the_heart(kind):
+    for patient in range(8):
+        chambers = Chambers(anatomy(patient, kind))
+        for view in VIEWS:
+            near = by_hand(world_from_probe(chambers, view), chambers.anatomy.scale, stream(5, patient, view))
+            checked(chambers, near)

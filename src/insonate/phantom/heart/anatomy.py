@@ -24,6 +24,8 @@ PATHOLOGIES: tuple[Pathology, ...] = (
 )  # fmt: skip
 ODDS = (0.46, 0.12, 0.10, 0.10, 0.10, 0.04, 0.08)
 EF_RANGE = (15.0, 75.0)
+REGIONAL_EF_PCT = 45.0
+"""most that is drawn with walls that do not move"""
 SEGMENTS = 17
 """of the left ventricle, in the order of the American Heart Association: 6 basal, 6 mid, 4 apical, cap"""
 GROWTH = ((0.0, 140, 0.22), (1.0, 120, 0.45), (5.0, 95, 0.75), (10.0, 85, 1.15), (15.0, 75, 1.6))
@@ -83,9 +85,9 @@ class Anatomy:
              f"a heart rate of {self.heart_rate_bpm:g}/min", "Ask for 30 to 220"),
             (15 <= self.rvsp_mmhg <= 120,
              f"an RV pressure of {self.rvsp_mmhg:g} mmHg", "Ask for 15 to 120"),
-            (8 <= self.radius_mm <= 45 and 25 <= self.length_mm <= 130,
+            (5 <= self.radius_mm <= 45 and 20 <= self.length_mm <= 130,
              f"a left ventricle of {self.length_mm:.0f} × {2 * self.radius_mm:.0f} mm",
-             "Ask for 25 to 130 × 16 to 90"),
+             "Ask for 20 to 130 × 10 to 90"),
             (len(self.wall_motion) == SEGMENTS,
              f"wall motion of {len(self.wall_motion)} segments", "Give 17"),
         )  # fmt: skip
@@ -128,6 +130,8 @@ class Anatomy:
             InsonateError: `ef_pct` is beyond 15 to 75 %.
         """
         drawn = PATHOLOGIES[int(rng.choice(len(PATHOLOGIES), p=ODDS))]
+        if ef_pct is not None and ef_pct > REGIONAL_EF_PCT and drawn == "regional":
+            drawn = "normal"  # with walls that stand still the others could not do it
         kind = drawn if pathology is None else pathology
         patient = _healthy(rng)
         changed: dict[str, Any] = {"pathology": kind} | _diseased(kind, patient, rng)
@@ -206,7 +210,7 @@ def _diseased(kind: Pathology, patient: Anatomy, rng: np.random.Generator) -> di
         ill = TERRITORIES[str(rng.choice(list(TERRITORIES)))]
         motion = float(rng.choice([0.4, 0.0, -0.3], p=[0.5, 0.4, 0.1]))
         segments = tuple(motion if n + 1 in ill else 1.0 for n in range(SEGMENTS))
-        return {"wall_motion": segments, "ef_pct": rng.uniform(25, 48)}
+        return {"wall_motion": segments, "ef_pct": rng.uniform(25, REGIONAL_EF_PCT)}
     if kind == "effusion":
         return {"effusion_mm": rng.uniform(5, 15), "heart_rate_bpm": rng.uniform(85, 115)}
     if kind == "paediatric":

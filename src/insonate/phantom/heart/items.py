@@ -72,7 +72,7 @@ def render_heart(order: HeartOrder) -> HeartItem:
     chambers = Chambers(Anatomy.draw(stream(order.seed, order.patient, "anatomy"), ef_pct=order.ef_pct))
     acquisition = stream(order.seed, order.patient, f"acquisition/{order.item}")
     vendor = _vendor(order, chambers.anatomy.scale).jittered(acquisition).thinned(order.size)
-    placed = _by_hand(world_from_probe(chambers, order.view), chambers.anatomy.scale, acquisition)
+    placed = by_hand(world_from_probe(chambers, order.view), chambers.anatomy.scale, acquisition)
     texture, beat = volume(order.seed), chambers.beat
     fps = float(acquisition.choice(RATES_FPS, p=RATE_ODDS))
     start = float(acquisition.uniform()) if order.clip else float(acquisition.choice([0.0, beat.end_systole]))
@@ -146,7 +146,7 @@ def _vendor(order: HeartOrder, scale: float) -> Vendor:
     return VENDORS[name].tuned(scale)
 
 
-def _by_hand(exact: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+def by_hand(exact: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
     """A pose near the exact one: shifted on the skin and turned a little."""
     turn = np.eye(4)
     turn[:3, :3] = turned(np.radians(rng.normal(0, HAND_DEG, 3)))
