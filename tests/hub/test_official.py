@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from typer.testing import CliRunner
 
@@ -134,3 +135,19 @@ def test_masks_and_points_follow_a_crop() -> None:
     centre = geometry.points(np.array([[109.5, 59.5]]))[0]
     assert abs(columns.float().mean() - centre[0]) < 0.5
     assert abs(rows.float().mean() - centre[1]) < 0.5
+
+
+@pytest.mark.parametrize("form", ["class", "mean", "scaled", "bare"])
+def test_a_vit_of_timm_goes_back_as_it_came(form, tmp_path) -> None:
+    options = {
+        "class": {"num_classes": 5}, "mean": {"num_classes": 5, "global_pool": "avg"},
+        "scaled": {"num_classes": 0, "init_values": 0.1},
+        "bare": {"num_classes": 0, "class_token": False, "global_pool": "avg", "fc_norm": False},
+    }[form]  # fmt: skip
+    net = timm.models.VisionTransformer(img_size=64, embed_dim=48, depth=2, num_heads=3, **options)
+    torch.save(net.state_dict(), tmp_path / "x.pth")
+    model = insonate.load(tmp_path / "x.pth", heads=3)
+    run("convert", model.save_pretrained(tmp_path / "m"), "-o", tmp_path / "back.pth", "--layout", "same")
+    again = insonate.weights.read(tmp_path / "back.pth")
+    assert again.keys() == net.state_dict().keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in net.state_dict().items())

@@ -6,10 +6,21 @@ tell a TinyUSFM from a ViT-Tiny, so for that width it must be said. Page: docs/m
 
 from __future__ import annotations
 
+from typing import Any
+
 from insonate.errors import WeightsError
 from insonate.models.jepa import IMAGE_SIZES
-from insonate.models.layouts import Bundle, register
-from insonate.models.vit_weights import classification, heads_of, side_of, size_of, take_vit, vit_options
+from insonate.models.layouts import Bundle, Exportable, exports, register
+from insonate.models.vit_weights import (
+    classification,
+    heads_of,
+    official_classifier,
+    official_vit,
+    side_of,
+    size_of,
+    take_vit,
+    vit_options,
+)
 from insonate.weights.source import Converted, Hints, Source
 
 SIZES = {size: heads for size, heads in IMAGE_SIZES.items() if size[0] != 192} | {(1536, 40): 24}
@@ -42,6 +53,19 @@ def convert_timm(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     options |= {"position": "learned", "input_size": _side(count, options["patch"], hints)}
     converted = Converted(family=family, backbone=options, state=state)
     return classification(converted, source, hints)
+
+
+@exports("timm_vit")
+@exports("biomedclip_trunk")
+def export_timm(model: Exportable) -> dict[str, Any]:
+    """Encoder, and classifier where there is one, under timm's names.
+
+    Raises:
+        WeightsError: its positions are not learned, so that timm would add others.
+    """
+    if "pos_embed" not in model.state:
+        raise WeightsError("model", "has no learned positions", "Take another layout")
+    return official_vit(model.state, (1, 1), split_biases=False) | official_classifier(model.head)
 
 
 def _side(count: int, patch: int, hints: Hints) -> tuple[int, int]:
