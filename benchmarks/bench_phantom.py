@@ -18,7 +18,7 @@ from insonate.measure.discs import plane_of_mask, volume_two_planes
 from insonate.phantom import VENDORS, VIEWS, Anatomy, Chambers, Machine, Plane, stream
 from insonate.phantom.heart import volume
 from insonate.phantom.heart.section import Section
-from insonate.phantom.physics import SECTOR
+from insonate.phantom.vendors import SECTOR
 
 FRAMES = 20
 PHASES = {"PSAX-MV": 0.55, "A5C": 0.2}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from insonate.phantom.overlay import STYLES, Facts, overlaid
-from insonate.phantom.physics import SECTOR, VENDORS, Grid, Screen
+from insonate.phantom.physics import Grid, Screen
+from insonate.phantom.vendors import SECTOR, VENDORS
 
 FACTS = Facts(patient="00042", view="A4C", f_mhz=2.5, fps=30, depth_mm=160)
 PHASES = [(0.3 + n / 25) % 1 for n in range(12)]

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from insonate.phantom.physics import VENDORS, Grid, Lattice, Machine, Maps, Screen, band, lattice, stream
+from insonate.phantom.physics import Grid, Lattice, Machine, Maps, Screen, band, lattice, stream
+from insonate.phantom.vendors import VENDORS
 
 
 def machine(name: str, depth_mm: float, seed: int = 0, **changes: object) -> Machine:

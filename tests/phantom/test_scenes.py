@@ -10,8 +10,9 @@ import pytest
 
 from insonate.phantom.fetus import BRAIN, SKULL, Fetus, Head, ellipse_perimeter, head_circumference
 from insonate.phantom.lesion import CLASSES, Breast, Lesion
-from insonate.phantom.physics import VENDORS, Grid, lattice, stream
+from insonate.phantom.physics import Grid, lattice, stream
 from insonate.phantom.scene import Texture, ellipse_distance, into, out_of, segment_distance
+from insonate.phantom.vendors import VENDORS
 from insonate.phantom.write import FORMATS, Order, render
 
 

@@ -30,18 +30,9 @@ from insonate.phantom.heart import (
     views_of_study,
 )
 from insonate.phantom.lesion import CLASSES, Breast, Lesion
-from insonate.phantom.physics import (
-    CURVED,
-    LINEAR,
-    PRE_ROLL,
-    VENDORS,
-    Frame,
-    Machine,
-    Vendor,
-    lattice,
-    stream,
-)
+from insonate.phantom.physics import PRE_ROLL, Frame, Machine, lattice, stream
 from insonate.phantom.scene import Scene
+from insonate.phantom.vendors import CURVED, LINEAR, VENDORS, Vendor
 
 if TYPE_CHECKING:
     from insonate.data.manifest import Manifest

@@ -20,7 +20,8 @@ from insonate.phantom.heart.section import Section
 from insonate.phantom.heart.solids import Xyz
 from insonate.phantom.heart.tissue import LABELS
 from insonate.phantom.heart.truth import TASKS
-from insonate.phantom.physics import VENDORS, Grid, stream
+from insonate.phantom.physics import Grid, stream
+from insonate.phantom.vendors import VENDORS
 
 ADULTS = range(4)
 

@@ -20,8 +20,9 @@ from insonate.phantom.heart.texture import volume
 from insonate.phantom.heart.tissue import LA, LABELS, LV, LVOT, MYOCARDIUM, PAPILLARY
 from insonate.phantom.heart.truth import TASKS
 from insonate.phantom.overlay import STYLES, Facts, overlaid
-from insonate.phantom.physics import PRE_ROLL, SECTOR, VENDORS, Frame, Labels, Machine, Maps, Vendor, stream
+from insonate.phantom.physics import PRE_ROLL, Frame, Labels, Machine, Maps, stream
 from insonate.phantom.scene import Truth
+from insonate.phantom.vendors import SECTOR, VENDORS, Vendor
 
 RATES_FPS = (20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 120.0)
 RATE_ODDS = (0.1, 0.2, 0.22, 0.18, 0.15, 0.08, 0.05, 0.02)
