@@ -11,6 +11,10 @@ import typer
 from insonate.cli_parts import PLAIN, AsJson, say, warn
 from insonate.errors import InsonateError, nearest, one_line
 
+AnyEngine = Annotated[
+    Literal["processes", "ray"], typer.Option(help="processes of this machine, or a Ray cluster")
+]
+
 data_app = typer.Typer(help="Make manifests: the tables that training reads.", **PLAIN)
 
 
@@ -21,6 +25,7 @@ def data_scan(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
     ] = None,
+    engine: AnyEngine = "processes",
     card: Annotated[Path | None, typer.Option(help="HTML data card to write too, see `data card`")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit 1 where anything is told on stderr or found")
@@ -35,7 +40,7 @@ def data_scan(
     from insonate.data.scan import scan
     from insonate.progress import tracked
 
-    result = scan(folder, out, workers=workers, track=tracked)
+    result = scan(folder, out, workers=workers, engine=engine, track=tracked)
     for unread in result.errors:
         warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
     for note in result.manifest.notes:
@@ -70,6 +75,7 @@ def data_deidentify(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
     ] = None,
+    engine: AnyEngine = "processes",
     strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +87,7 @@ def data_deidentify(
     from insonate.data.deidentify import deidentify
     from insonate.progress import tracked
 
-    result = deidentify(folder, out, private=private, key=key, workers=workers, track=tracked)
+    result = deidentify(folder, out, private=private, key=key, workers=workers, engine=engine, track=tracked)
     if result.errors:
         warn(f"{len(result.errors)} files were left out: see {result.private / 'errors.jsonl'}")
     for note in result.notes:
@@ -177,6 +183,7 @@ def data_shard(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
     ] = None,
+    engine: AnyEngine = "processes",
     strict: Annotated[bool, typer.Option("--strict", help="exit 1 where an item is left out")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -190,7 +197,9 @@ def data_shard(
     from insonate.progress import tracked
 
     options = PackOptions(size_px=size or None, quality=quality, colour=colour, crop=crop)
-    result = shard(Manifest.read(manifest), out, options, items=items, workers=workers, track=tracked)
+    result = shard(
+        Manifest.read(manifest), out, options, items=items, workers=workers, engine=engine, track=tracked
+    )
     for name, reason in result.errors:
         warn(f"{one_line(name)}: {one_line(reason)}")
     shown = {

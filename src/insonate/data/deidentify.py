@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from insonate.data import media, pool
+from insonate.data import media
 from insonate.data.dicom_profile import cleaned_dicom, known_vendor
+from insonate.data.engines import Engine, runner
 from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row
 from insonate.data.media.info import MediaInfo
@@ -83,6 +84,7 @@ def deidentify(
     key: Path | str | None = None,
     workers: int | None = None,
     seconds: float = SECONDS,
+    engine: Engine = "processes",
     track: Track = untracked,
 ) -> Deidentified:
     """Write an archive without identity.
@@ -97,12 +99,15 @@ def deidentify(
         key: file of the secret key; in `private` unless given. Made where there is none.
         workers: processes; one a core unless given.
         seconds: after which a file is given up.
+        engine: where the files are cleaned.
         track: shows the progress.
 
     Raises:
         InsonateError: `folder` holds no medium that could be cleaned, the folders lie within each other, or
             `private` belongs to a run with another key.
+        RunError: the engine cannot be started.
     """
+    run = partial(runner(engine), workers=workers, seconds=seconds)
     folder, out = Path(folder), Path(out)
     private = Path(private) if private is not None else out.with_name(out.name + ".private")
     _check_places(folder, out, private)
@@ -111,17 +116,17 @@ def deidentify(
     with lock(private / "lock"):
         secret = read_key(Path(key) if key is not None else private / "key")
         task = _Task(folder=folder, out=out, private=private, key=secret, bounds=asdict(limits()))
-        return _run(task, workers, seconds, track)
+        return _run(task, run, track)
 
 
-def _run(task: _Task, workers: int | None, seconds: float, track: Track) -> Deidentified:
+def _run(task: _Task, run: Callable[..., Any], track: Track) -> Deidentified:
     errors: list[Unread] = []
     names = list(media_names(task.folder, errors))
     journal = _Journal(task)
     done = journal.unchanged(names)
     kept = len(done)
     new = [name for name in names if name not in done]
-    work = pool.run(partial(_clean, task), new, workers, seconds=seconds)
+    work = run(partial(_clean, task), new)
     for name, cleaned in track(work, total=len(new), what="de-identification"):
         if isinstance(cleaned, InsonateError):
             errors.append(Unread(path=name, reason=f"{cleaned.what}. {cleaned.mend}"))

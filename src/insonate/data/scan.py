@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from insonate.data import media, pool
+from insonate.data.engines import Engine, runner
 from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row, writer_of
 from insonate.errors import InsonateError, ManifestError
@@ -50,6 +51,7 @@ def scan(
     decode: bool = True,
     workers: int | None = None,
     seconds: float = pool.SECONDS,
+    engine: Engine = "processes",
     track: Track = untracked,
 ) -> ScanResult:
     """Make a manifest of all media under a folder, by content and not by name.
@@ -66,11 +68,14 @@ def scan(
             behind its header is found now and not in training.
         workers: processes that read; one a core unless given.
         seconds: after which a file is given up.
+        engine: where the files are read.
         track: shows the progress.
 
     Raises:
         ManifestError: `directory` is no folder or holds no medium that can be read, or `out` will not do.
+        RunError: the engine cannot be started.
     """
+    run = runner(engine)
     directory = Path(directory)
     if not directory.is_dir():
         raise ManifestError(directory, "is no folder", "Give the folder that holds the media")
@@ -84,7 +89,7 @@ def scan(
     kept = len(rows)
     new = [name for name in names if name not in rows]
     look = partial(_look, directory, decode, asdict(limits()))
-    read = pool.run(look, new, workers, seconds=seconds)
+    read = run(look, new, workers, seconds=seconds)
     for name, found in track(read, total=len(new), what=f"scan of {directory.resolve().name}"):
         if isinstance(found, InsonateError):
             errors.append(Unread(path=name, reason=f"{found.what}. {found.mend}"))

@@ -24,6 +24,7 @@ FREE_GB = 5.0
 """below this the disk is reported: a run keeps two checkpoints and a model"""
 EXTRAS = {
     "dicom": ("imagecodecs", "lossless and 12-bit JPEG and JPEG XL in DICOM"),
+    "ray": ("ray", "data scan, deidentify and shard on a Ray cluster"),
     "slurm": ("submitit", "runs on SLURM"),
 }
 """extra → module that it brings, and what it is for"""

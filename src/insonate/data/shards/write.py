@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from insonate.data import pool
 from insonate.data.columns import Row, is_path
+from insonate.data.engines import Engine, runner
 from insonate.data.limits import limits
 from insonate.data.manifest import Manifest
 from insonate.data.scan import STAMP
@@ -66,6 +66,7 @@ def shard(
     items: int = 512,
     workers: int | None = None,
     seconds: float = SECONDS,
+    engine: Engine = "processes",
     track: Track = untracked,
 ) -> ShardResult:
     """Pack the media of a manifest into `out/shard-*.tar`, with `out/manifest.parquet` for training.
@@ -77,12 +78,15 @@ def shard(
         items: of the manifest in one shard.
         workers: processes that read and encode; one a core unless given.
         seconds: after which an item is given up.
+        engine: where items are read and encoded.
         track: shows the progress.
 
     Raises:
         ManifestError: no item can be read, or the rows are of shards already.
         InsonateError: `out` cannot be written, or another process is writing to it.
+        RunError: the engine cannot be started.
     """
+    run = runner(engine)
     out, options = Path(out), options or PackOptions()
     if any(row.get(MEMBER) for row in manifest.rows):
         raise ManifestError(manifest.source, "is of shards already", "Give the manifest of the media")
@@ -93,7 +97,7 @@ def shard(
         old = {group.tar: found for group in groups if (found := _current(group)) is not None}
         new = [group for group in groups if group.tar not in old]
         jobs = [job for group in new for job in group.jobs]
-        packed = pool.run(pack, jobs, workers, seconds=seconds)
+        packed = run(pack, jobs, workers, seconds=seconds)
         stream = _in_order(jobs, track(packed, total=len(jobs), what="shards"))
         for group in new:
             _write(group, stream)
