@@ -14,6 +14,9 @@ from insonate.errors import InsonateError, nearest, one_line
 AnyEngine = Annotated[
     Literal["processes", "ray"], typer.Option(help="processes of this machine, or a Ray cluster")
 ]
+AnyTemplates = Annotated[
+    Path | None, typer.Option(help="file that remembers sectors by scanner; made if absent")
+]
 
 data_app = typer.Typer(help="Make manifests: the tables that training reads.", **PLAIN)
 
@@ -72,6 +75,7 @@ def data_deidentify(
         Path | None, typer.Option(help="for what leads back to the originals; else OUT.private")
     ] = None,
     key: Annotated[Path | None, typer.Option(help="secret key file, made if absent; else in PRIVATE")] = None,
+    templates: AnyTemplates = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
     ] = None,
@@ -87,7 +91,16 @@ def data_deidentify(
     from insonate.data.deidentify import deidentify
     from insonate.progress import tracked
 
-    result = deidentify(folder, out, private=private, key=key, workers=workers, engine=engine, track=tracked)
+    result = deidentify(
+        folder,
+        out,
+        private=private,
+        key=key,
+        templates=templates,
+        workers=workers,
+        engine=engine,
+        track=tracked,
+    )
     if result.errors:
         warn(f"{len(result.errors)} files were left out: see {result.private / 'errors.jsonl'}")
     for note in result.notes:
@@ -179,6 +192,7 @@ def data_shard(
     crop: Annotated[
         Literal["none", "sector"], typer.Option(help="sector: to the echoes, black outside them")
     ] = "none",
+    templates: AnyTemplates = None,
     items: Annotated[int, typer.Option(min=1, max=100_000, help="of the manifest in one shard")] = 512,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
@@ -196,9 +210,18 @@ def data_shard(
     from insonate.data.shards import PackOptions, shard
     from insonate.progress import tracked
 
+    if templates is not None and crop == "none":
+        raise InsonateError("--templates", "is of use with --crop sector only", "Add that, or leave it out")
     options = PackOptions(size_px=size or None, quality=quality, colour=colour, crop=crop)
     result = shard(
-        Manifest.read(manifest), out, options, items=items, workers=workers, engine=engine, track=tracked
+        Manifest.read(manifest),
+        out,
+        options,
+        templates=templates,
+        items=items,
+        workers=workers,
+        engine=engine,
+        track=tracked,
     )
     for name, reason in result.errors:
         warn(f"{one_line(name)}: {one_line(reason)}")

@@ -33,6 +33,7 @@ from insonate.data.pseudonyms import Pseudonyms, read_key
 from insonate.data.review import thumbnail, write_sheets
 from insonate.data.scan import Unread, media_names
 from insonate.data.sector import Sector, find_sector
+from insonate.data.templates import Templates, check_templates
 from insonate.errors import InsonateError
 from insonate.files import append, atomic_write, inside, lock, told, writable
 from insonate.progress import Track, untracked
@@ -68,6 +69,7 @@ class _Task:
     private: Path
     key: bytes
     bounds: Mapping[str, int]
+    templates: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,8 @@ def deidentify(
     *,
     private: Path | str | None = None,
     key: Path | str | None = None,
+    templates: Path | str | None = None,
     workers: int | None = None,
-    seconds: float = SECONDS,
     engine: Engine = "processes",
     track: Track = untracked,
 ) -> Deidentified:
@@ -97,25 +99,30 @@ def deidentify(
         out: where the clean archive goes; outside `folder`.
         private: for what leads back to the originals; beside `out` unless given. Never hand it on.
         key: file of the secret key; in `private` unless given. Made where there is none.
+        templates: file of outlines by scanner; made where there is none, and added to.
         workers: processes; one a core unless given.
-        seconds: after which a file is given up.
         engine: where the files are cleaned.
         track: shows the progress.
 
     Raises:
         InsonateError: `folder` holds no medium that could be cleaned, the folders lie within each other, or
-            `private` belongs to a run with another key.
+            `private` belongs to a run with another key; or `templates` is no file of templates.
         RunError: the engine cannot be started.
     """
-    run = partial(runner(engine), workers=workers, seconds=seconds)
+    run = partial(runner(engine), workers=workers, seconds=SECONDS)
     folder, out = Path(folder), Path(out)
     private = Path(private) if private is not None else out.with_name(out.name + ".private")
     _check_places(folder, out, private)
+    templates = Path(templates).absolute() if templates is not None else None
+    if templates is not None:
+        check_templates(templates)
     with told(private):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock(private / "lock"):
         secret = read_key(Path(key) if key is not None else private / "key")
-        task = _Task(folder=folder, out=out, private=private, key=secret, bounds=asdict(limits()))
+        task = _Task(
+            folder=folder, out=out, private=private, key=secret, bounds=asdict(limits()), templates=templates
+        )
         return _run(task, run, track)
 
 
@@ -267,7 +274,7 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
     with limited(**task.bounds), media.MediaFile(path) as file:
         info, frames = file.info, file.read()
         frames = frames if frames.flags.writeable else frames.copy()
-    sectors = _sectors(frames, info)
+    sectors = _sectors(frames, info, Templates.of(task.templates, info) if task.templates else None)
     before = thumbnail(frames)
     keep = _kept(sectors, info)
     written = find_text(frames)
@@ -288,17 +295,19 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
     return _Cleaned(row=_row(names, name, info, output, patient), audit=audit)
 
 
-def _sectors(frames: np.ndarray, info: MediaInfo) -> list[Sector]:
+def _sectors(frames: np.ndarray, info: MediaInfo, templates: Templates | None) -> list[Sector]:
     """Of each calibrated picture of tissue; else of the whole frame."""
     calibrated: dict[str, list[Box]] = {region.name: [] for region in info.regions}
     for region in info.regions:
         if region.across is not None:  # else it does not fit the frame
             calibrated[region.name].append(region.box)
     boxes = dict.fromkeys(calibrated.get("2d") or calibrated.get("colour") or [])
-    found = [sector for box in boxes if (sector := find_sector(frames, box)) is not None]
+    found = [find_sector(frames, box, templates=templates) for box in boxes]
     if boxes:
-        return found  # the rest of the frame is what the scanner itself holds for no picture
-    whole = find_sector(frames)
+        return [
+            sector for sector in found if sector is not None
+        ]  # the rest of the frame is what the scanner itself holds for no picture
+    whole = find_sector(frames, templates=templates)
     return [] if whole is None else [whole]
 
 

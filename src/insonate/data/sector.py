@@ -21,6 +21,7 @@ from scipy import ndimage, optimize
 from scipy.spatial import ConvexHull, QhullError
 
 from insonate.data.overlays import Box, Mask, find_text, some
+from insonate.data.templates import Templates
 
 Soft = npt.NDArray[np.float32]
 Params = npt.NDArray[np.float64]
@@ -46,6 +47,8 @@ DIM_FIT = 0.94
 """overlap from which an outline of echoes and dim echoes together is believed"""
 SHARP_FIT = 0.955
 """overlap from which a sector is believed at once"""
+KNOWN_FIT = 0.965
+"""overlap from which a remembered sector is believed: nothing is moved to make it fit"""
 SOLID = 0.75
 """share of its convex hull that an area without outline must fill"""
 FLAT_PX = 7
@@ -98,12 +101,18 @@ class Sector:
         return np.where(keep, frames, np.uint8(0))
 
 
-def find_sector(frames: np.ndarray, within: Box | None = None) -> Sector | None:
+def find_sector(
+    frames: np.ndarray, within: Box | None = None, *, templates: Templates | None = None
+) -> Sector | None:
     """The insonified region; `None` where no area of echoes is found.
 
     Args:
         frames: T H W or T H W 3, uint8; a still has T = 1. Sixteen of them are looked at.
         within: left, top, right, bottom of where to look, such as the box of a calibrated region.
+        templates: outlines of this scanner; one that fits is taken, one that is found for sure is added.
+
+    Raises:
+        InsonateError: the file of the templates is another one, or cannot be written.
     """
     height, width = frames.shape[1:3]
     left, top, right, bottom = within or (0, 0, width, height)
@@ -114,14 +123,18 @@ def find_sector(frames: np.ndarray, within: Box | None = None) -> Sector | None:
     guesses = _seen(picked[:, every, every], texts[every, every])
     if guesses is None:
         return None
-    shape, params, fit = _best_outline(guesses)
+    size = (bottom - top, right - left)
+    known = [_scaled("fan", p, 1 / step) for p in templates.known(size)] if templates else []
+    shape, params, fit = _best_outline(guesses, known)
+    if templates and shape == "fan" and fit >= SHARP_FIT and not any(params is p for p in known):
+        templates.learn(size, _scaled(shape, params, step))
     if shape == "other":
         hull = _hull(guesses.strict.echoes)
         if guesses.strict.echoes.sum() < SOLID * hull.sum():
             return None
-        found, fan = _enlarged(hull, (bottom - top, right - left)), None
+        found, fan = _enlarged(hull, size), None
     else:
-        found, fan = _drawn(shape, _scaled(shape, params, step), (bottom - top, right - left))
+        found, fan = _drawn(shape, _scaled(shape, params, step), size)
     mask = np.zeros((height, width), bool)
     mask[top:bottom, left:right] = found
     if not mask.any():
@@ -288,8 +301,8 @@ _LENGTHS: dict[str, Any] = {
 near and far radius, then the box that clips it"""
 
 
-def _best_outline(guesses: _Guesses) -> tuple[str, Params, float]:
-    """Name, parameters and overlap of the simplest outline that fits."""
+def _best_outline(guesses: _Guesses, known: list[Params]) -> tuple[str, Params, float]:
+    """Name, parameters and overlap of the simplest outline that fits; of sectors a known one first."""
     box = np.array(_box(guesses.strict.echoes), float)
     scale = min(1.0, FINE_PX / max(guesses.strict.echoes.shape))
     loose = _Areas(*(_resized(area, scale) for area in guesses.loose))
@@ -298,13 +311,26 @@ def _best_outline(guesses: _Guesses) -> tuple[str, Params, float]:
         return "rectangle", box, flat
     best = ("rectangle", box, flat)
     has_dim = guesses.dim.echoes.sum() > (1 + DIM_SHARE) * guesses.strict.echoes.sum()
-    for areas in (*((guesses.dim,) if has_dim else ()), guesses.strict, guesses.loose):
+    looks = (*((guesses.dim,) if has_dim else ()), guesses.strict, guesses.loose)
+    for areas in looks if known else ():
+        fan, fit = _best_known(areas, known)
+        if fit >= KNOWN_FIT:
+            return "fan", fan, fit
+    for areas in looks:
         fan, fit = _best_fan(areas)
         if fit >= (DIM_FIT if areas is guesses.dim else SHARP_FIT):
             return "fan", fan, fit
         if areas is not guesses.dim and fit > best[2] + 0.01:
             best = ("fan", fan, fit)
     return best if best[2] >= GOOD_FIT else ("other", box, best[2])
+
+
+def _best_known(areas: _Areas, known: list[Params]) -> tuple[Params, float]:
+    """The known sector of least cost, and its overlap."""
+    scale = min(1.0, FINE_PX / max(areas.echoes.shape))
+    fine = _Areas(*(_resized(area, scale) for area in areas))
+    best = min(known, key=lambda params: _cost("fan", _scaled("fan", params, scale), fine))
+    return best, _overlap("fan", _scaled("fan", best, scale), fine)
 
 
 def _best_fan(areas: _Areas) -> tuple[Params, float]:

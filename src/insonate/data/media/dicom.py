@@ -162,6 +162,7 @@ def _info(path: Path, header: Dataset, layout: Layout) -> MediaInfo:
         study_id=clean(header.get("StudyInstanceUID") or ""),
         series_id=clean(header.get("SeriesInstanceUID") or ""),
         vendor=clean(header.get("Manufacturer") or ""),
+        model=clean(header.get("ManufacturerModelName") or ""),
     )
 
 

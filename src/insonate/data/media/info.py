@@ -41,6 +41,7 @@ class MediaInfo:
     study_id: str = ""
     series_id: str = ""
     vendor: str = ""
+    model: str = ""
 
     def spacing_at(self, frame: int) -> Spacing | None:
         """Millimetres per pixel of one frame."""

@@ -23,6 +23,7 @@ from insonate.data.scan import STAMP
 from insonate.data.sector import Sector, find_sector
 from insonate.data.shards.read import MEMBER, frame_name, side_name
 from insonate.data.spacing import Spacing, spacing_or_none
+from insonate.data.templates import Templates
 from insonate.errors import ManifestError
 from insonate.files import inside
 
@@ -58,6 +59,8 @@ class Job:
     options: PackOptions
     bounds: Mapping[str, int]
     """limits in force"""
+    templates: Path | None = None
+    """file of outlines by scanner"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ def pack(job: Job) -> Packed:
     with limited(**job.bounds), MediaFile(inside(job.root, row["path"])) as file:
         info = file.info
         chosen = range(info.frames) if row.get("frame") is None else [int(row["frame"])]
-        box, sector = _kept(file, job.options)
+        box, sector = _kept(file, job)
         size = _size(box, job.options.size_px)
         contents = []
         for at in range(0, len(chosen), CHUNK):
@@ -107,17 +110,18 @@ def pack(job: Job) -> Packed:
     return Packed(row=new, contents=contents)
 
 
-def _kept(file: MediaFile, options: PackOptions) -> tuple[Box, Sector | None]:
+def _kept(file: MediaFile, job: Job) -> tuple[Box, Sector | None]:
     """Left, top, right, bottom of what is kept, and the sector that it is cropped to."""
     whole = (0, 0, file.info.width, file.info.height)
-    if options.crop == "none":
+    if job.options.crop == "none":
         return whole, None
     boxes = [r.box for r in file.info.regions if r.name in {"2d", "colour"}]
     if boxes:
         left, top, right, bottom = zip(*boxes, strict=True)
         whole = min(left), min(top), max(right), max(bottom)
     looked_at = np.unique(np.linspace(0, file.info.frames - 1, CHUNK).astype(int))
-    sector = find_sector(file.read(looked_at.tolist(), grey=True), whole)
+    templates = Templates.of(job.templates, file.info) if job.templates else None
+    sector = find_sector(file.read(looked_at.tolist(), grey=True), whole, templates=templates)
     return (whole, None) if sector is None else (sector.box, sector)
 
 

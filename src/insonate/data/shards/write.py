@@ -22,6 +22,7 @@ from insonate.data.scan import STAMP
 from insonate.data.shards.index import Index, Member, index_path, read_index, write_members
 from insonate.data.shards.pack import Job, Packed, PackOptions, pack, plain_row
 from insonate.data.shards.read import MEMBER
+from insonate.data.templates import check_templates
 from insonate.errors import InsonateError, ManifestError
 from insonate.files import atomic_write_all, lock, sweep
 from insonate.progress import Track, untracked
@@ -63,9 +64,9 @@ def shard(
     out: Path | str,
     options: PackOptions | None = None,
     *,
+    templates: Path | str | None = None,
     items: int = 512,
     workers: int | None = None,
-    seconds: float = SECONDS,
     engine: Engine = "processes",
     track: Track = untracked,
 ) -> ShardResult:
@@ -75,15 +76,16 @@ def shard(
         manifest: what to pack, in this order.
         out: a folder of its own; shards in it that are current are kept.
         options: how media are stored.
+        templates: file of outlines by scanner, for `crop="sector"`; made where there is none, and added to.
         items: of the manifest in one shard.
         workers: processes that read and encode; one a core unless given.
-        seconds: after which an item is given up.
         engine: where items are read and encoded.
         track: shows the progress.
 
     Raises:
         ManifestError: no item can be read, or the rows are of shards already.
-        InsonateError: `out` cannot be written, or another process is writing to it.
+        InsonateError: `out` cannot be written, or another process is writing to it; or `templates` is no file
+            of templates.
         RunError: the engine cannot be started.
     """
     run = runner(engine)
@@ -91,13 +93,16 @@ def shard(
     if any(row.get(MEMBER) for row in manifest.rows):
         raise ManifestError(manifest.source, "is of shards already", "Give the manifest of the media")
     _check_place(out)
+    templates = Path(templates).absolute() if templates is not None else None
+    if templates is not None:
+        check_templates(templates)
     with lock(out / ".lock"):
         sweep(out)
-        groups = _groups(manifest, out, options, items)
+        groups = _groups(manifest, out, options, items, templates)
         old = {group.tar: found for group in groups if (found := _current(group)) is not None}
         new = [group for group in groups if group.tar not in old]
         jobs = [job for group in new for job in group.jobs]
-        packed = run(pack, jobs, workers, seconds=seconds)
+        packed = run(pack, jobs, workers, seconds=SECONDS)
         stream = _in_order(jobs, track(packed, total=len(jobs), what="shards"))
         for group in new:
             _write(group, stream)
@@ -113,12 +118,21 @@ def shard(
     return ShardResult(manifest=result, shards=len(groups), kept=len(old), errors=errors)
 
 
-def _groups(manifest: Manifest, out: Path, options: PackOptions, items: int) -> list[_Group]:
+def _groups(
+    manifest: Manifest, out: Path, options: PackOptions, items: int, templates: Path | None
+) -> list[_Group]:
     bounds = asdict(limits())
     groups = []
     for number, start in enumerate(range(0, len(manifest), items)):
         jobs = [
-            Job(root=manifest.root, row=row, member=f"s{at:08d}", options=options, bounds=bounds)
+            Job(
+                root=manifest.root,
+                row=row,
+                member=f"s{at:08d}",
+                options=options,
+                bounds=bounds,
+                templates=templates,
+            )
             for at, row in enumerate(manifest.rows[start : start + items], start)
         ]
         made_from = _digest(manifest, jobs, options)
