@@ -33,7 +33,7 @@ class Size:
     lesion_epochs: int
 
 
-FULL = Size(patients=500, images_per_patient=2, pretrain_epochs=24, point_epochs=20, lesion_epochs=24)
+FULL = Size(patients=500, images_per_patient=2, pretrain_epochs=16, point_epochs=15, lesion_epochs=8)
 QUICK = Size(patients=48, images_per_patient=2, pretrain_epochs=3, point_epochs=4, lesion_epochs=4)
 FRACTIONS = {"train": 0.7, "test": 0.3}
 """nothing is chosen by validation"""
@@ -107,7 +107,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
             Problem(
                 name="HC keypoints",
                 manifest=manifest,
-                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC", "head_width": 64},
+                task={"name": "keypoints", "column": "keypoints_hc", "points": "HC", "head_width": 32},
                 score="mre_mm",
                 lower_is_better=True,
                 epochs=size.point_epochs,
