@@ -11,6 +11,7 @@ import typer
 from insonate.cli_parts import PLAIN, AsJson, say, warn
 from insonate.errors import InsonateError, nearest, one_line
 
+AnyWorkers = Annotated[int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")]
 AnyEngine = Annotated[
     Literal["processes", "ray"], typer.Option(help="processes of this machine, or a Ray cluster")
 ]
@@ -25,9 +26,7 @@ data_app = typer.Typer(help="Make manifests: the tables that training reads.", *
 def data_scan(
     folder: Annotated[Path, typer.Argument(help="folder with DICOM, video or image files")],
     out: Annotated[Path, typer.Option("--out", "-o", help="manifest to write (.parquet or .csv)")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
-    ] = None,
+    workers: AnyWorkers = None,
     engine: AnyEngine = "processes",
     card: Annotated[Path | None, typer.Option(help="HTML data card to write too, see `data card`")] = None,
     strict: Annotated[
@@ -76,9 +75,7 @@ def data_deidentify(
     ] = None,
     key: Annotated[Path | None, typer.Option(help="secret key file, made if absent; else in PRIVATE")] = None,
     templates: AnyTemplates = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
-    ] = None,
+    workers: AnyWorkers = None,
     engine: AnyEngine = "processes",
     strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
     as_json: AsJson = False,
@@ -151,9 +148,7 @@ def data_split(
 def data_card(
     manifest: Annotated[Path, typer.Argument(help="manifest of files or of shards")],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
-    ] = None,
+    workers: AnyWorkers = None,
     strict: Annotated[bool, typer.Option("--strict", help="exit 1 where something is found")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -194,9 +189,7 @@ def data_shard(
     ] = "none",
     templates: AnyTemplates = None,
     items: Annotated[int, typer.Option(min=1, max=100_000, help="of the manifest in one shard")] = 512,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")
-    ] = None,
+    workers: AnyWorkers = None,
     engine: AnyEngine = "processes",
     strict: Annotated[bool, typer.Option("--strict", help="exit 1 where an item is left out")] = False,
     as_json: AsJson = False,

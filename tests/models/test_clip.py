@@ -14,25 +14,11 @@ from insonate.models.backbone import token_map
 from insonate.models.clip import similarity
 from insonate.weights import read
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 
 def close(a, b, tolerance=1e-5) -> None:
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
-
-
-@pytest.fixture(autouse=True)
-def _no_grad():
-    torch.manual_seed(0)
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def fixture(parity):
-    def open_one(name, **given):
-        content = torch.load(parity / f"{name}.pt", weights_only=True)  # noqa: TID251
-        return insonate.load(parity / f"{name}.pt", **given), content
-
-    return open_one
 
 
 def test_convnext_trunk(fixture, tmp_path) -> None:

@@ -17,16 +17,11 @@ from insonate.models.echoprime import VIEWS, MvitOptions, _blocks
 from insonate.models.positions import sinusoid
 from insonate.weights import read
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 
 def close(a, b) -> None:
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _no_grad():
-    torch.manual_seed(0)
-    with torch.no_grad():
-        yield
 
 
 def randomised(module: nn.Module) -> nn.Module:

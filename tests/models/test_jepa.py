@@ -10,6 +10,8 @@ import torch
 from insonate.errors import WeightsError
 from insonate.models import build_backbone, load_official
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 FACTORISED = ("mv_classifier_d1_fact", "mv_classifier_d4_fact", "mv_regressor_d1_fact")
 PROBES = (
     *FACTORISED, "mv_classifier_d4_joint", "mv_regressor_d1_joint", "mv_regressor_d4_joint",
@@ -19,12 +21,6 @@ PROBES = (
 
 def close(a, b) -> None:
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture

@@ -13,18 +13,13 @@ from insonate.hub import write_official
 from insonate.models.sonichu import MIRRORED, edges
 from insonate.weights import read
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 TASKS = {"HC": 4, "fetal_femur": 2, "extra": 3}
 
 
 def close(a, b) -> None:
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _no_grad():
-    torch.manual_seed(0)
-    with torch.no_grad():
-        yield
 
 
 def head(points: int) -> nn.Module:

@@ -13,24 +13,11 @@ from insonate.models.backbone import token_map
 from insonate.models.layouts import EXPORTS, Exportable
 from insonate.weights import read
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 
 def close(a, b) -> None:
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _no_grad():
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def fixture(parity):
-    def open_one(name, **given):
-        content = torch.load(parity / f"{name}.pt", weights_only=True)  # noqa: TID251
-        return insonate.load(parity / f"{name}.pt", **given), content
-
-    return open_one
 
 
 def returns(model, content, tmp_path, layout=None) -> None:

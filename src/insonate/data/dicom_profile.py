@@ -10,7 +10,6 @@ Source: DICOM PS3.15 2026c, E.1 (Basic Application Level Confidentiality Profile
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from functools import cache
@@ -19,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filereader import read_dataset
-from pydicom.filewriter import dcmwrite
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage
@@ -31,7 +29,7 @@ from insonate.data.limits import limits
 from insonate.data.media.dicom import PIXEL_TAGS
 from insonate.data.media.dicom_bytes import plain
 from insonate.data.media.regular import open_regular
-from insonate.data.media.writing import VERSION_NAME, uid_from
+from insonate.data.media.writing import dicom_bytes
 from insonate.data.pseudonyms import Pseudonyms
 
 NUMBERS = (
@@ -81,7 +79,7 @@ def cleaned_dicom(path: Path, name: str, frames: np.ndarray, names: Pseudonyms, 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's quote values, which may name people
-        return _written(_anew(_header(path), name, frames, names, patient))
+        return dicom_bytes(_anew(_header(path), name, frames, names, patient), RLELossless)
 
 
 def _anew(old: Dataset, name: str, frames: np.ndarray, names: Pseudonyms, patient: str) -> Dataset:
@@ -223,16 +221,4 @@ def _add_pixels(new: Dataset, frames: np.ndarray) -> None:
     coded = [encoder.encode(frame.tobytes(), **options) for frame in frames]
     new.PixelData = encapsulate(coded)
     new["PixelData"].VR = "OB"
-
-
-def _written(new: Dataset) -> bytes:
-    new.file_meta = FileMetaDataset()
-    new.file_meta.MediaStorageSOPClassUID = new.SOPClassUID
-    new.file_meta.MediaStorageSOPInstanceUID = new.SOPInstanceUID
-    new.file_meta.TransferSyntaxUID = RLELossless
-    new.file_meta.ImplementationClassUID = UID(uid_from("insonate"))
-    new.file_meta.ImplementationVersionName = VERSION_NAME
     new["PixelData"].is_undefined_length = True
-    content = io.BytesIO()
-    dcmwrite(content, new, enforce_file_format=True)
-    return content.getvalue()

@@ -224,17 +224,11 @@ def _look(directory: Path, decode: bool, bounds: Mapping[str, int], name: str) -
         info = file.info
         if decode:
             file.read([0])
-    return {
+    ids = {
         "path": name,
-        "kind": info.kind,
         "patient_id": info.patient_id,
         "study_id": info.study_id,
         "series_id": info.series_id,
         "vendor": info.vendor,
-        "frames": info.frames,
-        "fps": info.fps,
-        "height": info.height,
-        "width": info.width,
-        "spacing_row_mm": info.spacing.row_mm if info.spacing else None,
-        "spacing_col_mm": info.spacing.col_mm if info.spacing else None,
-    } | _stamp(status)
+    }
+    return ids | info.columns() | _stamp(status)

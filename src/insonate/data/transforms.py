@@ -156,9 +156,9 @@ def resample_mask(mask: np.ndarray, geometry: Geometry, fmt: InputFormat) -> Ten
 
 
 def normalise(picture: Tensor, fmt: InputFormat) -> Tensor:
-    """1 or C H W in 0 … 255 → C H W: (value / 255 - mean) / std, a channel each; a flat picture to zeros.
+    """1 or C H W in 0 … 255 → C H W: (value / 255 - mean) / std, a channel each.
 
-    Where `fmt` standardises, mean and std are the picture's own, over all channels.
+    Where `fmt` standardises, mean and std are the picture's own, over all channels; a flat one gives zeros.
     """
     if fmt.standardise:
         own = picture.float()

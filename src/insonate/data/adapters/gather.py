@@ -107,18 +107,7 @@ def media_row(root: Path, name: str, patient_id: str, **columns: Any) -> Row:
         MediaError: it cannot be read.
     """
     info = media.probe(inside(root, name))
-    facts = {
-        "path": name,
-        "kind": info.kind,
-        "patient_id": patient_id,
-        "frames": info.frames,
-        "fps": info.fps,
-        "height": info.height,
-        "width": info.width,
-        "spacing_row_mm": info.spacing.row_mm if info.spacing else None,
-        "spacing_col_mm": info.spacing.col_mm if info.spacing else None,
-    }
-    return facts | columns
+    return {"path": name, "patient_id": patient_id} | info.columns() | columns
 
 
 def there(root: Path, names: Sequence[str], source: object) -> tuple[set[str], tuple[str, ...]]:

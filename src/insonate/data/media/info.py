@@ -47,6 +47,18 @@ class MediaInfo:
         """Millimetres per pixel of one frame."""
         return self.frame_spacings[frame] if self.frame_spacings else self.spacing
 
+    def columns(self) -> dict[str, object]:
+        """The manifest columns of kind, length, size and spacing."""
+        return {
+            "kind": self.kind,
+            "frames": self.frames,
+            "fps": self.fps,
+            "height": self.height,
+            "width": self.width,
+            "spacing_row_mm": self.spacing.row_mm if self.spacing else None,
+            "spacing_col_mm": self.spacing.col_mm if self.spacing else None,
+        }
+
 
 class Track(NamedTuple):
     """Poses of one coordinate frame in another, one for each picture of a sequence."""

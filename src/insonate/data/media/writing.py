@@ -175,7 +175,7 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
         header.FrameIncrementPointer = Tag("FrameTime")
     if spacing is not None:
         header.SequenceOfUltrasoundRegions = [_tissue_region(frames.shape[1], frames.shape[2], spacing)]
-    return atomic_write(path, _dicom_bytes(header))
+    return atomic_write(path, dicom_bytes(header, ExplicitVRLittleEndian))
 
 
 def uid_from(*ids: str) -> str:
@@ -227,11 +227,12 @@ def _tissue_region(height: int, width: int, spacing: Spacing) -> Dataset:
     return region
 
 
-def _dicom_bytes(header: Dataset) -> bytes:
+def dicom_bytes(header: Dataset, syntax: UID) -> bytes:
+    """A DICOM file of a data set whose pixels are in the transfer syntax already."""
     header.file_meta = FileMetaDataset()
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.TransferSyntaxUID = syntax
     header.file_meta.ImplementationClassUID = UID(uid_from("insonate"))
     header.file_meta.ImplementationVersionName = VERSION_NAME
     content = io.BytesIO()
