@@ -20,8 +20,8 @@ from insonate.data.spacing import Spacing
 from insonate.evaluate import bland_altman, icc
 from insonate.measure.discs import plane_of_mask, volume_one_plane
 from insonate.measure.ellipse import square_diameters
+from insonate.measure.points import MEASURED, measure
 from insonate.measure.ventricle import ejection_fraction
-from insonate.tasks.points_measured import MEASURED, measure
 
 SEEDS = range(42, 142)
 

@@ -7,7 +7,6 @@ regression         one number an item
 segmentation       a class for each pixel
 keypoints          named points, and the lengths between them
 ensemble           several keypoint models as one: median of points, soup of weights
-points_measured    what the named point sets measure
 scores             metrics over all items
 weighted           weighted means over a batch
 drawing            what the tasks draw with

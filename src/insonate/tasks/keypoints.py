@@ -24,13 +24,13 @@ from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointsTarget
 from insonate.errors import nearest
+from insonate.measure.points import LINES, MEASURED, Lines, measure
 from insonate.models.backbone import Backbone
 from insonate.models.heads import ViTPoseHead
 from insonate.models.heatmaps import jensen_shannon, mass_near, probabilities, soft_argmax, variance
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.drawing import PREDICTED, TRUE, draw_points, write_lines
-from insonate.tasks.points_measured import LINES, MEASURED, Lines, measure
 from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
 
 FRAME_PX = 256

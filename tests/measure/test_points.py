@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.spacing import Spacing
-from insonate.tasks.points_measured import MEASURED, measure
+from insonate.measure.points import MEASURED, measure
 
 SPACING = Spacing(row_mm=0.25, col_mm=0.5)
 
@@ -67,3 +69,16 @@ def test_lines_whose_name_and_place_disagree_say_so():
     found = of("PLAX", np.random.default_rng(0).uniform(0, 90, (22, 2)))
     assert "inferred" in found["vao_mm"].convention
     assert found["lv_mm"].convention == ""
+
+
+def test_given_points_are_measured_without_torch():
+    code = """
+import sys
+sys.modules["torch"] = None
+from insonate.data import Spacing
+from insonate.measure.points import MEASURED, measure
+found = measure(MEASURED["fetal_femur"], [(10.0, 10.0), (72.0, 10.0)], Spacing(row_mm=1.0, col_mm=1.0))
+assert round(found["ga_weeks"].value, 3) == 32.137
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
