@@ -205,7 +205,7 @@ def test_drawing_leaves_the_given_picture_and_shows_truth_and_prediction():
     drawn = np.asarray(task.draw(picture, prediction, truth))
     assert not np.asarray(picture).any()
     assert (drawn == (0, 220, 120)).all(axis=-1).any()
-    assert (drawn == (255, 140, 0)).all(axis=-1).any()
+    assert (drawn == (255, 214, 0)).all(axis=-1).any()
 
 
 @pytest.mark.parametrize(

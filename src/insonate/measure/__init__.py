@@ -9,7 +9,7 @@
 - `venous`: collapse of the inferior vena cava, pressures of the right heart.
 - `ventricle`: left heart from diameters, areas and velocities; surface of the body.
 - `discs`: volume of the left ventricle by discs in one and two planes.
-- `points`: what the named point sets measure.
+- `points`: what the named point sets measure; `figures`: its lines and ellipses; `overlay`: its picture.
 - `derived`: what follows from the quantities of several pictures of one fetus, heart or vein.
 """
 

@@ -183,5 +183,3 @@ MEASURED = {
     ),
 }  # fmt: skip
 """name of the point set → what it measures"""
-LINES: dict[str, Lines] = {"AOP": ((0, 1), (0, 3), (0, 2))}
-"""lines to draw where they are not the pairs 0-1, 2-3, …"""

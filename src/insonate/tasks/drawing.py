@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from insonate.measure.overlay import font
 
 PREDICTED, TRUE = (255, 140, 0), (0, 220, 120)
 """orange and green: told apart also with red-green blindness, by their lightness"""
 CLASS_COLOURS = ((255, 140, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0))
 Colour = tuple[int, int, int]
-
-
-@cache
-def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font."""
-    return ImageFont.load_default(size_px)
 
 
 def text_size(image: Image.Image) -> int:
@@ -37,24 +32,6 @@ def write_lines(image: Image.Image, lines: Sequence[tuple[str, Colour]]) -> None
             stroke_width=1,
             stroke_fill=(0, 0, 0),
         )
-
-
-def draw_points(
-    image: Image.Image, points_xy: np.ndarray, lines: Sequence[tuple[int, int]], colour: Colour
-) -> None:
-    """Numbered points (K 2, px) and lines between pairs of them; points that are NaN are left out."""
-    pen, size = ImageDraw.Draw(image), text_size(image)
-    known = np.isfinite(points_xy).all(axis=-1)
-    for start, end in lines:
-        if known[start] and known[end]:
-            pen.line([*points_xy[start], *points_xy[end]], fill=colour, width=max(1, size // 10))
-    radius = max(2, size // 5)
-    for index in np.flatnonzero(known):
-        x, y = points_xy[index]
-        pen.ellipse(
-            (x - radius, y - radius, x + radius, y + radius), outline=colour, width=max(1, radius // 2)
-        )
-        pen.text((x + radius + 1, y - size), str(index + 1), fill=colour, font=font(size))
 
 
 def draw_bars(image: Image.Image, names: Sequence[str], parts: np.ndarray, true_index: int | None) -> None:
