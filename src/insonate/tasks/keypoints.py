@@ -24,13 +24,13 @@ from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointsTarget
 from insonate.errors import nearest
-from insonate.measure.points import LINES, MEASURED, Lines, measure
+from insonate.measure.overlay import Marked, draw_marked
+from insonate.measure.points import MEASURED, measure
 from insonate.models.backbone import Backbone
 from insonate.models.heads import ViTPoseHead
 from insonate.models.heatmaps import jensen_shannon, mass_near, probabilities, soft_argmax, variance
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
-from insonate.tasks.drawing import PREDICTED, TRUE, draw_points, write_lines
 from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
 
 FRAME_PX = 256
@@ -195,15 +195,15 @@ class Keypoints(Task):
     def draw(
         self, image: Image.Image, prediction: Prediction, truth: Prediction | None = None
     ) -> Image.Image:
-        """Numbered points and lines, those of the truth in green, and the measurements as text."""
-        drawn = image.convert("RGB")
-        lines = LINES.get(self.config.points or "", self._pair_lines())
-        if truth is not None:
-            draw_points(drawn, truth.value, lines, TRUE)
-        draw_points(drawn, prediction.value, lines, PREDICTED)
-        sizes = [(name.rsplit("_", 1)[0], size) for name, size in prediction.measurements.items()]
-        write_lines(drawn, [(f"{quantity} {size}", PREDICTED) for quantity, size in sizes])
-        return drawn
+        """Crosshairs, lines and ellipses with their values below, those of the truth in green."""
+        marked = Marked(
+            points_set=prediction.task, points_xy=prediction.value,
+            confidence=prediction.confidence, measurements=prediction.measurements,
+            spacing=prediction.meta.spacing,
+        )  # fmt: skip
+        least = f"least sure point {float(np.min(prediction.confidence)):.2f}"
+        footer = f"{prediction.task} · {least} · research use only"
+        return draw_marked(image, marked, truth_xy=None if truth is None else truth.value, footer=footer)
 
     def _maps(self, image: Tensor) -> Tensor:
         return self.head(self.backbone(image))  # B K h w
@@ -237,10 +237,6 @@ class Keypoints(Task):
         if self.measured is None or self.measured.project is None or not self.config.project:
             return points_xy
         return self.measured.project(points_xy, meta.spacing)
-
-    def _pair_lines(self) -> Lines:
-        count = len(self.names)
-        return tuple((i, i + 1) for i in range(0, count, 2)) if count % 2 == 0 else ()
 
     def _prediction(self, points_xy: np.ndarray, confidence: np.ndarray, meta: Meta) -> Prediction:
         return Prediction(
