@@ -46,7 +46,7 @@ def rope(options: argparse.Namespace) -> Sides:
     qk = torch.randn(2, 2, heads, GRID[0] * GRID[1] * GRID[2], head_dim, device=options.device)
     tables = rope_tables(GRID, head_dim, "tiled", qk.device)
     plain = reference.Attention(heads * head_dim, heads, GRID)
-    every = torch.arange(qk.shape[3], device=qk.device).expand(2, -1)
+    every = torch.arange(qk.shape[3], device=qk.device).expand(2, -1)  # as under masks
     return Sides(
         ours=lambda: quiet(rotate, qk, tables),
         reference=lambda: (quiet(plain.turned, qk[0], every), quiet(plain.turned, qk[1], every)),
@@ -70,11 +70,12 @@ def video(options: argparse.Namespace, kept: int) -> Sides:
     clip = torch.randn(2, 16, 3, 112, 112, device=options.device)
     turned = clip.transpose(1, 2).contiguous()
     tokens = GRID[0] * GRID[1] * GRID[2]
-    keep = torch.stack([torch.randperm(tokens)[:kept].sort().values for _ in range(2)]).to(options.device)
+    some = torch.stack([torch.randperm(tokens)[:kept].sort().values for _ in range(2)]).to(options.device)
+    keep = None if whole else some
     return Sides(
-        ours=lambda: quiet(ours, clip, None if whole else keep),
+        ours=lambda: quiet(ours, clip, keep),
         reference=lambda: quiet(theirs, turned, keep),
-        difference=lambda: gap(quiet(ours, clip, None if whole else keep).patch, quiet(theirs, turned, keep)),
+        difference=lambda: gap(quiet(ours, clip, keep).patch, quiet(theirs, turned, keep)),
         tolerance=1e-4,
         items=2,
         about="our plain code with the structure of the original (benchmarks/reference/vjepa.py)",

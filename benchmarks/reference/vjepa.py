@@ -1,8 +1,8 @@
 """V-JEPA 2's encoder as its first implementation is built: rotations rebuilt for each layer, axis and tensor.
 
 Our own code, written from a description, with the structure that costs time in the original: positions as
-int64 repeated over the heads, sines and cosines made anew for queries and keys of each axis in each layer,
-the parts concatenated, fused attention after it. Parameter names are those of `insonate.models`.
+int64 (of a masked clip repeated over the heads), sines and cosines made anew for queries and keys of each
+axis in each layer, the parts concatenated, fused attention after it. Parameter names are those of `insonate.models`.
 """
 
 # ruff: noqa: D101, D102
@@ -32,9 +32,10 @@ class Attention(nn.Module):
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.proj_drop = nn.Dropout(0.0)
 
-    def turned(self, x: Tensor, keep: Tensor) -> Tensor:
+    def turned(self, x: Tensor, keep: Tensor | None) -> Tensor:
         _, rows, columns = self.grid
-        index = keep[:, None].repeat(1, self.heads, 1)
+        whole = torch.arange(x.shape[2], device=x.device)
+        index = whole if keep is None else keep[:, None].repeat(1, self.heads, 1)
         frame, rest = index // (rows * columns), index % (rows * columns)
         places = (frame, rest // columns, rest % columns)
         parts = [
@@ -43,7 +44,7 @@ class Attention(nn.Module):
         ]
         return torch.cat([*parts, x[..., 3 * self.share :]], dim=-1)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         b, n, c = x.shape
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(self.turned(q, keep), self.turned(k, keep), v)
@@ -66,7 +67,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.attn, self.mlp = Attention(width, heads, grid), Mlp(width)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         x = x + self.attn(self.norm1(x), keep)
         return x + self.mlp(self.norm2(x))
 
@@ -79,9 +80,10 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, grid) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
-    def forward(self, clip: Tensor, keep: Tensor) -> Tensor:  # B C T H W, B K
+    def forward(self, clip: Tensor, keep: Tensor | None) -> Tensor:  # B C T H W, B K
         x = self.patch_embed["proj"](clip).flatten(2).transpose(1, 2)
-        x = torch.gather(x, 1, keep[..., None].repeat(1, 1, x.shape[-1]))
+        if keep is not None:
+            x = torch.gather(x, 1, keep[..., None].repeat(1, 1, x.shape[-1]))
         for block in self.blocks:
             x = block(x, keep)
         return self.norm(x)

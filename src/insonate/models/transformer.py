@@ -20,6 +20,7 @@ from timm.layers.drop import DropPath
 from timm.layers.layer_scale import LayerScale
 from torch import Tensor, nn
 
+from insonate.models.dense import Dense, gelu_of
 from insonate.models.rope import Rope, rotate
 
 LAYER_NORM_EPS = 1e-6
@@ -31,8 +32,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.num_heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Dense(width, 3 * width)
+        self.proj = Dense(width, width)
 
     def forward(
         self, x: Tensor, bias: Tensor | None = None, rope: Rope | None = None, queries: int | None = None
@@ -70,12 +71,12 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Dense(width, hidden)
+        self.fc2 = Dense(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens B N D → B N D."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu_of(self.fc1, x))
 
 
 class ReluMlp(Mlp):
@@ -92,9 +93,9 @@ class SwiGlu(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         inner = swiglu_width(hidden)
-        self.fc1_g = nn.Linear(width, inner)
-        self.fc1_x = nn.Linear(width, inner)
-        self.fc2 = nn.Linear(inner, width)
+        self.fc1_g = Dense(width, inner)
+        self.fc1_x = Dense(width, inner)
+        self.fc2 = Dense(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens B N D → B N D."""

@@ -1,0 +1,91 @@
+"""Dense layers give what `nn.Linear` gives, with the weight of now, and step aside where others watch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from insonate.models.dense import HERE, Dense, gelu_of
+from insonate.models.transformer import Block
+
+pytestmark = pytest.mark.skipif(not HERE, reason="needs oneDNN and AVX-512")
+
+
+@pytest.fixture
+def layer() -> Dense:
+    torch.manual_seed(0)
+    return Dense(48, 80)
+
+
+def plain(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return functional.linear(x, layer.weight, layer.bias)
+
+
+@pytest.mark.parametrize("shape", [(48,), (1, 48), (5, 48), (2, 7, 48), (0, 48), (2, 3, 5, 48)])
+def test_product_and_gelu_of_any_shape(layer, shape) -> None:
+    x = torch.randn(shape)
+    with torch.no_grad():
+        for _ in range(3):  # new, kept, kept
+            torch.testing.assert_close(layer(x), plain(layer, x))
+            torch.testing.assert_close(gelu_of(layer, x), functional.gelu(plain(layer, x)))
+
+
+@pytest.mark.parametrize("change", ["step", "load", "data", "scaled"])
+def test_the_weight_is_the_one_of_now(layer, change) -> None:
+    x, other = torch.randn(4, 48), Dense(48, 80)
+    with torch.no_grad():
+        for _ in range(3):
+            layer(x)
+    assert layer._kept is not None
+    if change == "step":
+        layer(x).square().sum().backward()
+        torch.optim.AdamW(layer.parameters(), lr=0.1).step()
+    elif change == "load":
+        layer.load_state_dict(other.state_dict())
+    elif change == "data":
+        layer.weight.data = other.weight.data
+    else:
+        with torch.no_grad():
+            layer.weight.mul_(2.0)
+    with torch.inference_mode():
+        for _ in range(3):
+            torch.testing.assert_close(layer(x), plain(layer, x))
+        torch.testing.assert_close(copy.deepcopy(layer)(x), plain(layer, x))
+    assert copy.deepcopy(layer)._kept is None
+
+
+def test_a_weight_that_changes_with_every_use_is_not_kept(layer) -> None:
+    with torch.no_grad():
+        for _ in range(3):
+            layer.weight.add_(0.1)
+            layer(torch.randn(4, 48))
+    assert layer._kept is None
+
+
+def test_it_steps_aside_for_gradients_hooks_autocast_and_transforms(layer) -> None:
+    x, seen = torch.randn(4, 48, requires_grad=True), []
+    layer(x).sum().backward()
+    assert x.grad is not None
+    x = x.detach()
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        torch.testing.assert_close(torch.vmap(layer)(x), plain(layer, x))
+        torch.testing.assert_close(layer(x.double().float().T.contiguous().T), plain(layer, x))
+        assert layer.double()(x.double()).dtype == torch.float64
+        layer.float().register_forward_hook(lambda *given: seen.append(given))
+        gelu_of(layer, x)
+    assert len(seen) == 1
+
+
+def test_a_block_is_the_same_with_and_without_gradients() -> None:
+    torch.manual_seed(0)
+    block, x = Block(48, 3, mlp="gelu"), torch.randn(2, 9, 48)
+    learning = block(x)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(block(x), learning.detach(), rtol=1e-5, atol=1e-5)
