@@ -2,7 +2,8 @@
 
 Our own code, written from a description, with the structure that costs time in the original: positions as
 int64 (of a masked clip repeated over the heads), sines and cosines made anew for queries and keys of each
-axis in each layer, the parts concatenated, fused attention after it. Parameter names are those of `insonate.models`.
+axis in each layer, the parts concatenated, fused attention after it. Parameter names are those of
+`insonate.models`.
 """
 
 # ruff: noqa: D101, D102

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 LARGEST_KEPT = 2**22
 """numbers of a weight that is kept twice: those of ViT-L's MLP; larger ones are brought in order each time"""
-HERE = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+HERE = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 Key = tuple[int, int]
 
 
@@ -84,6 +84,6 @@ def gelu_of(layer: nn.Module, x: Tensor) -> Tensor:
 
 def unwatched(x: Tensor) -> bool:
     """Whether these are fp32 numbers of which no gradient, graph or transform of `torch.func` is wanted."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     plain = type(x) is Tensor and x.dtype == torch.float32 and not torch.is_grad_enabled()
     return plain and not traced and torch._C._functorch.peek_interpreter_stack() is None

@@ -50,7 +50,7 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
 def _swapped(x: Tensor) -> Tensor:
     """Neighbouring channels in each other's place."""
     if unwatched(x):
-        pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+        pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs.conj() * 1j).flatten(-2)  # i (a - ib) = b + ia: exact, and fastest
     return torch.stack((x[..., 1::2], x[..., ::2]), -1).flatten(-2)  # faster than a flip
 
