@@ -7,7 +7,8 @@ strangers' files there first · `deidentify` writes an archive without identity,
 the writing in them · `card` tells what a manifest holds, with `likeness` of pictures · `shards` packs its
 media · `split` by patient · `adapters` make one of a public data set · `targets` what a label is · `augment`,
 `transforms` from picture to model input · `dataset`, `sampler`, `loader` from manifest to batches · `sample`
-what travels · `spacing` mm per pixel · `pointsets` the named keypoints of nine tasks.
+what travels · `spacing` mm per pixel · `pointsets` the named keypoints of nine tasks ·
+`structured_report` measurements as DICOM.
 
 Names load on first use, so that options and manifests are read without torch.
 """
