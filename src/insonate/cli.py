@@ -11,12 +11,13 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from insonate.cli_data import data_app
 from insonate.cli_parts import PLAIN, AsJson, say, warn
+from insonate.cli_points import Members, pseudo_label
 from insonate.errors import InsonateError, one_line
 
 app = typer.Typer(
@@ -30,6 +31,10 @@ models_app = typer.Typer(help="Look at models, ours and official ones.", **PLAIN
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 app.add_typer(recipes_app, name="recipes")
+app.command(
+    "pseudo-label",
+    epilog="Example: insonate pseudo-label runs/hc/model hc/manifest.parquet --regime r1 -o hc/r1.parquet",
+)(pseudo_label)
 
 Given = Annotated[
     list[str] | None,
@@ -143,24 +148,30 @@ def evaluate(
     tta: Annotated[
         bool, typer.Option("--tta", help="average with the mirrored image, as predict does; twice the time")
     ] = False,
+    member: Members = None,
+    fuse: Annotated[
+        Literal["median", "geometric", "soup"],
+        typer.Option(help="with --member: median of points, geometric median, or mean of weights"),
+    ] = "median",
     as_json: AsJson = False,
 ) -> None:
-    """Score a model, with intervals by patient.
+    """Score a model, or several as one, with intervals by patient.
 
     Writes report.html (also by site and vendor, with pictures) and evaluation.json.
     """
     from insonate.data import Manifest
     from insonate.evaluate import evaluate_model
+    from insonate.evaluate.together import together
     from insonate.files import writable
-    from insonate.hub import load
     from insonate.hub.plain import plain
     from insonate.progress import tracked
 
     writable(out)  # before all that takes time
+    tested = Manifest.read(manifest)
     trained_on = None if train_manifest is None else Manifest.read(train_manifest)
     evaluation = evaluate_model(
-        load(model),
-        Manifest.read(manifest),
+        together([model, *(member or [])], fuse, trained_on or tested),
+        tested,
         split=split,
         out=out,
         train_manifest=trained_on,

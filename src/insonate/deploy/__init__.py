@@ -3,6 +3,7 @@
 | file | content |
 |-|-|
 | `predict.py` | `predict_media`: many files, one JSON, one overlay and the masks each |
+| `pseudo_label.py` | label unlabelled pictures for training |
 | `doctor.py` | what this machine has |
 
 Names load on first use, so that `doctor` runs where torch does not. Imports hub.

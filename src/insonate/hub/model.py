@@ -229,6 +229,14 @@ class Model:
             info=plain(self.info),
         )
 
+    def digest(self) -> str:
+        """SHA-256 of the names, types and values of all weights: which model it was that said something."""
+        hashed = hashlib.sha256()
+        for name, tensor in sorted(self._whole().state_dict().items()):
+            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            hashed.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode() + values.numpy().tobytes())
+        return hashed.hexdigest()
+
     def push_to_hub(self, repo_id: str, *, private: bool = True, api: HubApi | None = None) -> str:
         """Send the model folder to the hub as one commit.
 
