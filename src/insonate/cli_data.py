@@ -9,11 +9,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from insonate.cli_parts import PLAIN, AsJson, say, warn
-from insonate.errors import InsonateError, nearest, one_line
+from insonate.errors import InsonateError, ManifestError, nearest, one_line
 
 AnyWorkers = Annotated[int | None, typer.Option(min=1, max=1024, help="processes; one a core unless given")]
 AnyEngine = Annotated[
     Literal["processes", "ray"], typer.Option(help="processes of this machine, or a Ray cluster")
+]
+AnyPrivate = Annotated[
+    Path | None, typer.Option(help="for what leads back to the originals; else OUT.private")
+]
+AnyKey = Annotated[
+    Path | None, typer.Option(help="secret key file of the pseudonyms, made if absent; else in PRIVATE")
 ]
 AnyTemplates = Annotated[
     Path | None, typer.Option(help="file that remembers sectors by scanner; made if absent")
@@ -70,10 +76,8 @@ def data_scan(
 def data_deidentify(
     folder: Annotated[Path, typer.Argument(help="folder with the originals")],
     out: Annotated[Path, typer.Argument(help="folder for the clean archive")],
-    private: Annotated[
-        Path | None, typer.Option(help="for what leads back to the originals; else OUT.private")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="secret key file, made if absent; else in PRIVATE")] = None,
+    private: AnyPrivate = None,
+    key: AnyKey = None,
     templates: AnyTemplates = None,
     workers: AnyWorkers = None,
     engine: AnyEngine = "processes",
@@ -187,11 +191,19 @@ def data_shard(
     crop: Annotated[
         Literal["none", "sector"], typer.Option(help="sector: to the echoes, black outside them")
     ] = "none",
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="pixels blanked, pseudonyms only: see `data deidentify`")
+    ] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="with --deidentify: a label column that stays; may be repeated")
+    ] = None,
+    private: AnyPrivate = None,
+    key: AnyKey = None,
     templates: AnyTemplates = None,
     items: Annotated[int, typer.Option(min=1, max=100_000, help="of the manifest in one shard")] = 512,
     workers: AnyWorkers = None,
     engine: AnyEngine = "processes",
-    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where an item is left out")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="exit 1 where anything is told on stderr")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Pack media into tar files for training: cropped, resized, as JPEG frames, with an index.
@@ -200,16 +212,28 @@ def data_shard(
     run packs only what has changed.
     """
     from insonate.data.manifest import Manifest
-    from insonate.data.shards import PackOptions, shard
+    from insonate.data.shards import Deidentify, PackOptions, shard
     from insonate.progress import tracked
 
-    if templates is not None and crop == "none":
-        raise InsonateError("--templates", "is of use with --crop sector only", "Add that, or leave it out")
+    if not deidentify and (keep or private is not None or key is not None):
+        mend = "Add that, or leave them out"
+        raise InsonateError("--keep, --private and --key", "are of use with --deidentify only", mend)
+    if templates is not None and crop == "none" and not deidentify:
+        mend = "Add one, or leave it out"
+        raise InsonateError("--templates", "is of use with --crop sector or --deidentify only", mend)
     options = PackOptions(size_px=size or None, quality=quality, colour=colour, crop=crop)
+    try:
+        rows = Manifest.read(manifest)
+    except ManifestError:
+        if not deidentify:
+            raise
+        mend = "`insonate data card` on it tells the reason"
+        raise InsonateError(manifest, "cannot be used, for a reason that may name people", mend) from None
     result = shard(
-        Manifest.read(manifest),
+        rows,
         out,
         options,
+        deidentify=Deidentify(private=private, key=key, keep=keep or ()) if deidentify else None,
         templates=templates,
         items=items,
         workers=workers,
@@ -218,14 +242,22 @@ def data_shard(
     )
     for name, reason in result.errors:
         warn(f"{one_line(name)}: {one_line(reason)}")
+    for note in result.notes:
+        warn(one_line(note))
     shown = {
         "manifest": str(out / "manifest.parquet"), "items": len(result.manifest), "shards": result.shards,
-        "unchanged": result.kept,
+        "unchanged": result.kept, "private": str(result.private) if result.private else None,
         "errors": [{"path": name, "reason": reason} for name, reason in result.errors],
+        "notes": list(result.notes),
     }  # fmt: skip
     told = f"{out}: {len(result.manifest)} items in {result.shards} shards, {result.kept} of them unchanged"
-    say(json.dumps(shown) if as_json else told)
-    raise typer.Exit(1 if strict and result.errors else 0)
+    look = (
+        f"\nLook at {result.private / 'before_after_001.png'}; never hand that folder on"
+        if result.private
+        else ""
+    )
+    say(json.dumps(shown) if as_json else told + look)
+    raise typer.Exit(1 if strict and (result.errors or result.notes) else 0)
 
 
 @data_app.command(
@@ -233,10 +265,16 @@ def data_shard(
 )
 def data_phantom(
     out: Annotated[Path, typer.Argument(help="folder to make")],
-    kind: Annotated[Literal["fetal", "lesion", "mixed", "heart"], typer.Option(help="scenes")] = "mixed",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="heart, fetal, lesion, lung, mixed, biometry (all nine keypoint tasks), or one scene: head, "
+            "abdomen, femur, cervix, pelvis, cava, breast, thyroid, liver"
+        ),
+    ] = "mixed",
     patients: Annotated[int, typer.Option(min=1, max=1_000_000)] = 100,
     images_per_patient: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="2 unless given; of a heart, 1 of each view")
+        int | None, typer.Option(min=1, max=1000, help="2 unless given; of a heart or fetus, 1 of each view")
     ] = None,
     views: Annotated[
         str | None, typer.Option(help="of hearts, with commas between: A4C, PLAX, …; all ten unless given")

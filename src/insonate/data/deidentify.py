@@ -10,41 +10,29 @@ elements and padding have no way through.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from insonate.data import media
-from insonate.data.dicom_profile import cleaned_dicom, known_vendor
+from insonate.data.blanking import audit_notes, audit_table, blanked
 from insonate.data.engines import Engine, runner
 from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row
-from insonate.data.media.info import MediaInfo
-from insonate.data.overlays import Box, Mask, find_text
+from insonate.data.private import private_folder
 from insonate.data.pseudonyms import Pseudonyms, read_key
-from insonate.data.review import thumbnail, write_sheets
+from insonate.data.review import PICTURES, write_sheets
 from insonate.data.scan import Unread, media_names
-from insonate.data.sector import Sector, find_sector
-from insonate.data.templates import Templates, check_templates
+from insonate.data.templates import check_templates
 from insonate.errors import InsonateError
-from insonate.files import append, atomic_write, inside, lock, told, writable
+from insonate.files import append, atomic_write, inside, lock, told
 from insonate.progress import Track, untracked
 
 SECONDS = 120.0
 """that a file may take: all frames are decoded, blanked and coded again"""
-TIMED = frozenset({"m-mode", "spectral", "trace", "ecg"})
-"""regions that stay beside the picture of tissue"""
-NO_ECHOES = "none"
-"""shape in the audit of a file in which no area of echoes was found: its whole frame is blanked"""
-AUDIT = ("path", "read_as", "shape", "fit", "kept_share", "text_boxes", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +99,10 @@ def deidentify(
     """
     run = partial(runner(engine), workers=workers, seconds=SECONDS)
     folder, out = Path(folder), Path(out)
-    private = Path(private) if private is not None else out.with_name(out.name + ".private")
-    _check_places(folder, out, private)
     templates = Path(templates).absolute() if templates is not None else None
     if templates is not None:
         check_templates(templates)
-    with told(private):
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private = private_folder(folder, out, private)
     with lock(private / "lock"):
         secret = read_key(Path(key) if key is not None else private / "key")
         task = _Task(
@@ -149,8 +134,9 @@ def _run(task: _Task, run: Callable[..., Any], track: Track) -> Deidentified:
     manifest = Manifest.from_rows(sorted((c.row for c in made), key=lambda row: row["path"]), task.out)
     manifest.write(task.out / "manifest.parquet")
     return Deidentified(
-        manifest=manifest, errors=errors, private=task.private, kept=kept, notes=tuple(_notes(made))
-    )
+        manifest=manifest, errors=errors, private=task.private, kept=kept,
+        notes=tuple(audit_notes([cleaned.audit for cleaned in made])),
+    )  # fmt: skip
 
 
 def _finish(task: _Task, done: Mapping[str, _Cleaned], errors: list[Unread]) -> None:
@@ -159,48 +145,8 @@ def _finish(task: _Task, done: Mapping[str, _Cleaned], errors: list[Unread]) -> 
     atomic_write(task.private / "errors.jsonl", "".join(lines))
     if done:
         audit = sorted((cleaned.audit for cleaned in done.values()), key=lambda row: row["path"])
-        atomic_write(task.out / "audit.csv", _table(audit))
+        atomic_write(task.out / "audit.csv", audit_table(audit))
         write_sheets(task.private, audit)
-
-
-def _notes(made: Iterable[_Cleaned]) -> Iterable[str]:
-    audits = [cleaned.audit for cleaned in made]
-    if empty := sum(audit["shape"] == NO_ECHOES for audit in audits):
-        yield f"{empty} files show no area of echoes and were blanked entirely: look at their pictures"
-    if unsure := sum(audit["shape"] == "other" for audit in audits):
-        yield f"{unsure} files have an outline that is no sector and no rectangle: look at their pictures"
-    if texts := sum(audit["text_boxes"] > 0 for audit in audits):
-        yield f"{texts} files had writing within the echoes, which was blanked: look whether more is left"
-
-
-def _table(rows: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, AUDIT, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _check_places(folder: Path, out: Path, private: Path) -> None:
-    """Refuse folders that lie within each other.
-
-    Raises:
-        InsonateError: they do, or the first is no folder.
-    """
-    if not folder.is_dir():
-        raise InsonateError(folder, "is no folder", "Give the folder that holds the media")
-    places = {
-        "the originals": folder.resolve(),
-        "the output": out.resolve(),
-        "the private folder": private.resolve(),
-    }
-    for name, place in places.items():
-        for other, within in places.items():
-            if name != other and within.is_relative_to(place):
-                what = f"{other} would lie in the folder of {name}"
-                raise InsonateError(within, what, "Choose folders beside each other")
-    writable(out)
-    writable(private)
 
 
 class _Journal:
@@ -270,113 +216,9 @@ def _clean(task: _Task, name: str) -> _Cleaned | None:
     path = inside(task.folder, name)
     if not media.is_media(path):
         return None
-    names = Pseudonyms(task.key)
-    with limited(**task.bounds), media.MediaFile(path) as file:
-        info, frames = file.info, file.read()
-        frames = frames if frames.flags.writeable else frames.copy()
-    sectors = _sectors(frames, info, Templates.of(task.templates, info) if task.templates else None)
-    before = thumbnail(frames)
-    keep = _kept(sectors, info)
-    written = find_text(frames)
-    texts = [box for box in written if keep[box[1] : box[3], box[0] : box[2]].any()]
-    for left, top, right, bottom in texts:
-        keep[top:bottom, left:right] = False
-    frames[:, ~keep] = 0
-    patient = names.patient(info.patient_id or name)
-    target = Path("media") / patient / names.file(name)
-    output, note = _write(task, target, name, path, info, frames, patient)
-    atomic_write(task.private / "pictures" / f"{target.name}.png", _pair(before, thumbnail(frames)))
-    worst = min(sectors, key=lambda sector: sector.fit, default=None)
-    audit: Row = {
-        "path": output.as_posix(), "read_as": info.kind,
-        "shape": worst.shape if worst else NO_ECHOES, "fit": round(worst.fit, 3) if worst else 0.0,
-        "kept_share": round(float(keep.mean()), 3), "text_boxes": len(texts), "note": note,
-    }  # fmt: skip
-    return _Cleaned(row=_row(names, name, info, output, patient), audit=audit)
-
-
-def _sectors(frames: np.ndarray, info: MediaInfo, templates: Templates | None) -> list[Sector]:
-    """Of each calibrated picture of tissue; else of the whole frame."""
-    calibrated: dict[str, list[Box]] = {region.name: [] for region in info.regions}
-    for region in info.regions:
-        if region.across is not None:  # else it does not fit the frame
-            calibrated[region.name].append(region.box)
-    boxes = dict.fromkeys(calibrated.get("2d") or calibrated.get("colour") or [])
-    found = [find_sector(frames, box, templates=templates) for box in boxes]
-    if boxes:
-        return [
-            sector for sector in found if sector is not None
-        ]  # the rest of the frame is what the scanner itself holds for no picture
-    whole = find_sector(frames, templates=templates)
-    return [] if whole is None else [whole]
-
-
-def _kept(sectors: list[Sector], info: MediaInfo) -> Mask:
-    keep = np.zeros((info.height, info.width), bool)
-    for sector in sectors:
-        keep |= sector.mask
-    for region in info.regions:
-        if region.name in TIMED and region.across is not None:
-            left, top, right, bottom = region.box
-            keep[top:bottom, left:right] = True
-    return keep
-
-
-def _write(
-    task: _Task, target: Path, name: str, path: Path, info: MediaInfo, frames: np.ndarray, patient: str
-) -> tuple[Path, str]:
-    """Write the frames in the form that fits; the file, relative to OUT, and what was lost."""
-    if info.kind == "dicom":
-        written = target.with_suffix(".dcm")
-        data = cleaned_dicom(path, name, frames, Pseudonyms(task.key), patient)
-        atomic_write(task.out / written, data)
-        return written, ""
-    if len(frames) == 1:
-        written = target.with_suffix(".png")
-        media.write_png(task.out / written, frames[0])
-        return written, ""
-    if info.fps is not None:
-        written = target.with_suffix(".mp4")
-        height, width = (side // 2 * 2 for side in frames.shape[1:3])
-        media.write_video(task.out / written, frames[:, :height, :width], info.fps)
-        return written, "coded again as H.264"
-    written = target.with_suffix(".tif")
-    atomic_write(task.out / written, _pages(frames))
-    return written, "poses, if there were any, are left out" if info.kind == "volume" else ""
-
-
-def _pages(frames: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    first, *others = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
-    first.save(content, "TIFF", save_all=True, append_images=others, compression="tiff_deflate")
-    return content.getvalue()
-
-
-def _pair(before: Image.Image, after: Image.Image) -> bytes:
-    picture = Image.new("RGB", (before.width + after.width, before.height))
-    picture.paste(before, (0, 0))
-    picture.paste(after, (before.width, 0))
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
-
-
-def _row(names: Pseudonyms, name: str, info: MediaInfo, written: Path, patient: str) -> Row:
-    kinds = {".dcm": "dicom", ".png": "image", ".mp4": "video", ".tif": "image"}
-    height, width = info.height, info.width
-    if written.suffix == ".mp4":
-        height, width = height // 2 * 2, width // 2 * 2
-    return {
-        "path": written.as_posix(),
-        "kind": kinds[written.suffix],
-        "patient_id": patient,
-        "study_id": names.uid(info.study_id or f"StudyInstanceUID of {name}"),
-        "series_id": names.uid(info.series_id or f"SeriesInstanceUID of {name}"),
-        "vendor": known_vendor(info.vendor),
-        "frames": info.frames,
-        "fps": info.fps,
-        "height": height,
-        "width": width,
-        "spacing_row_mm": info.spacing.row_mm if info.spacing else None,
-        "spacing_col_mm": info.spacing.col_mm if info.spacing else None,
-    }
+    with limited(**task.bounds):
+        made = blanked(path, name, Pseudonyms(task.key), templates=task.templates)
+    written = task.out / made.row["path"]
+    atomic_write(written, made.data)
+    atomic_write(task.private / PICTURES / f"{written.stem}.png", made.picture)
+    return _Cleaned(row=made.row, audit=made.audit)

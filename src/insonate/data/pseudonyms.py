@@ -13,6 +13,7 @@ import secrets
 import uuid
 from pathlib import Path
 
+from insonate.data.columns import patient_key
 from insonate.data.media.info import clean
 from insonate.errors import InsonateError
 from insonate.files import atomic_write, told
@@ -36,8 +37,8 @@ class Pseudonyms:
         return self._digest("key", "")[:16]
 
     def patient(self, patient_id: str) -> str:
-        """Of a patient id, compared as the split compares it: without case and outer blanks."""
-        return f"P-{self._digest('patient', clean(patient_id).casefold())[:16]}"
+        """Of a patient id, compared as the split compares it: without case and spare blanks."""
+        return f"P-{self._digest('patient', patient_key(clean(patient_id)))[:16]}"
 
     def uid(self, uid: str) -> str:
         """A DICOM UID for another one: version 8 of a UUID."""

@@ -15,6 +15,8 @@ TILE_PX = 240
 COLUMNS, ROWS = 3, 8
 CAPTION_PX = 14
 MOST_SHEETS = 40
+PICTURES = "pictures"
+"""folder of the pairs, in the private one"""
 
 
 def thumbnail(frames: np.ndarray) -> Image.Image:
@@ -24,6 +26,16 @@ def thumbnail(frames: np.ndarray) -> Image.Image:
     tile = Image.new("RGB", (TILE_PX, TILE_PX))
     tile.paste(picture, (0, 0))
     return tile
+
+
+def pair(before: Image.Image, after: Image.Image) -> bytes:
+    """Two thumbnails side by side, as PNG."""
+    picture = Image.new("RGB", (before.width + after.width, before.height))
+    picture.paste(before, (0, 0))
+    picture.paste(after, (before.width, 0))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
 
 
 def write_sheets(private: Path, audit: list[Row]) -> None:
@@ -37,7 +49,7 @@ def write_sheets(private: Path, audit: list[Row]) -> None:
     size = COLUMNS * ROWS
     for number, start in enumerate(range(0, min(len(ordered), MOST_SHEETS * size), size), 1):
         content = io.BytesIO()
-        _sheet(private / "pictures", ordered[start : start + size]).save(content, "PNG")
+        _sheet(private / PICTURES, ordered[start : start + size]).save(content, "PNG")
         atomic_write(private / f"before_after_{number:03d}.png", content.getvalue())
 
 

@@ -47,10 +47,19 @@ def write_png(path: Path | str, image: np.ndarray) -> Path:
     Raises:
         MediaError: `image` is no uint8 picture.
     """
+    return atomic_write(path, png_bytes(path, image))
+
+
+def png_bytes(path: Path | str, image: np.ndarray) -> bytes:
+    """The file that `write_png` writes; `path` is what errors call it.
+
+    Raises:
+        MediaError: `image` is no uint8 picture.
+    """
     _check(path, np.asarray(image)[None])
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(content, "PNG")
-    return atomic_write(path, content.getvalue())
+    return content.getvalue()
 
 
 def write_video(path: Path | str, frames: np.ndarray, fps: float) -> Path:
@@ -68,6 +77,15 @@ def write_video(path: Path | str, frames: np.ndarray, fps: float) -> Path:
         MediaError: the frames or the rate cannot be written, or a side is odd (4:2:0 needs even ones, and
             padding would change the picture unasked).
     """
+    return atomic_write(path, video_bytes(path, frames, fps))
+
+
+def video_bytes(path: Path | str, frames: np.ndarray, fps: float) -> bytes:
+    """The file that `write_video` writes; `path` is what errors call it.
+
+    Raises:
+        MediaError: as for `write_video`.
+    """
     frames = _check(path, frames)
     _, height, width = frames.shape[:3]
     if height % 2 or width % 2:
@@ -81,7 +99,7 @@ def write_video(path: Path | str, frames: np.ndarray, fps: float) -> Path:
         _encode(content, frames, Fraction(fps).limit_denominator(10_000))
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(path, f"the encoder refused the frames ({error})", "Check their size") from error
-    return atomic_write(path, content.getvalue())
+    return content.getvalue()
 
 
 def _encode(content: io.BytesIO, frames: np.ndarray, rate: Fraction) -> None:

@@ -1,5 +1,7 @@
 """What one item of a manifest becomes in a shard: grey JPEG frames, masks, its row. Runs in worker processes.
 
+Without identity it is what `deidentify` would make of the item's file, packed: one path for both.
+
 Shapes: T frames, H W pixels, 3 = RGB. Pixel coordinates: (0, 0) is the centre of the top-left pixel.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +18,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from insonate.data.columns import Row, is_path
+from insonate.data.blanking import Blanked, blanked
+from insonate.data.columns import COLUMNS, TEXT, Row, is_path
+from insonate.data.dicom_profile import known_vendor
 from insonate.data.limits import limited
 from insonate.data.media import MediaFile
+from insonate.data.pseudonyms import Pseudonyms
 from insonate.data.scan import STAMP
 from insonate.data.sector import Sector, find_sector
 from insonate.data.shards.read import MEMBER, frame_name, side_name
@@ -27,6 +32,8 @@ from insonate.data.templates import Templates
 from insonate.errors import ManifestError
 from insonate.files import inside
 
+STAYING = ("frames", "fps", "spacing_row_mm", "spacing_col_mm", "frame", "split")
+"""columns of a row that stay without identity; others must be asked for"""
 CHUNK = 16
 """frames held at a time in their original size"""
 Box = tuple[int, int, int, int]
@@ -48,6 +55,16 @@ class PackOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blanking:
+    """How items lose their identity."""
+
+    key: bytes = field(repr=False)
+    """of the pseudonyms"""
+    keep: tuple[str, ...] = ()
+    """label columns that stay as they are: whoever names one vouches for what it holds"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One item to pack."""
 
@@ -61,6 +78,8 @@ class Job:
     """limits in force"""
     templates: Path | None = None
     """file of outlines by scanner"""
+    blanking: Blanking | None = None
+    """`None`: with what identity there is"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +90,8 @@ class Packed:
     """without `path` and the other paths: those name the tar"""
     contents: list[tuple[str, bytes]] = field(repr=False)
     """names in the tar, and what is written"""
+    blanked: Blanked | None = field(default=None, repr=False)
+    """what was blanked, without its bytes"""
 
 
 def pack(job: Job) -> Packed:
@@ -83,23 +104,44 @@ def pack(job: Job) -> Packed:
         MediaError: the medium cannot be read.
         ManifestError: its mask or its points do not fit it.
     """
-    row = job.row
-    with limited(**job.bounds), MediaFile(inside(job.root, row["path"])) as file:
-        info = file.info
-        chosen = range(info.frames) if row.get("frame") is None else [int(row["frame"])]
-        box, sector = _kept(file, job)
-        size = _size(box, job.options.size_px)
-        contents = []
-        for at in range(0, len(chosen), CHUNK):
-            frames = file.read(chosen[at : at + CHUNK], grey=not job.options.colour)
-            frames = frames if sector is None else sector.masked(frames)
-            for number, frame in enumerate(frames, at):
-                data = _jpeg(_resized(frame, box, size), job.options.quality)
-                contents.append((frame_name(job.member, number), data))
-        spacing = spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"]) or info.spacing
-        if info.frame_spacings:  # of one frame it is known, of a clip it is not one number
-            spacing = info.frame_spacings[chosen[0]] if len(chosen) == 1 else None
-        contents += _sides(job, (info.height, info.width), box, size)
+    path = inside(job.root, job.row["path"])
+    with limited(**job.bounds):
+        if job.blanking is None:
+            with MediaFile(path) as file:
+                return _packed(job, job.row, file)
+        names, name = Pseudonyms(job.blanking.key), job.row["path"]
+        made = blanked(path, name, names, patient_id=job.row["patient_id"], templates=job.templates)
+        row = _row_without_identity(job.row, made.row, names, job.blanking.keep)
+        with MediaFile(Path(made.row["path"]), io.BytesIO(made.data)) as file:
+            return replace(_packed(job, row, file), blanked=replace(made, data=b""))
+
+
+def _row_without_identity(row: Row, made: Row, names: Pseudonyms, keep: tuple[str, ...]) -> Row:
+    """The row of the blanked file, with what else of the item's own may stay."""
+    stays = {c: row[c] for c in STAYING if row.get(c) not in {None, ""}}
+    ids = {c: names.uid(row[c]) for c in ("study_id", "series_id") if row[c]}
+    vendor = known_vendor(row["vendor"]) or made["vendor"]
+    blank = {c: "" if c in TEXT else None for c in COLUMNS}
+    return blank | made | stays | ids | {c: row[c] for c in keep} | {"vendor": vendor}
+
+
+def _packed(job: Job, row: Row, file: MediaFile) -> Packed:
+    """The item that `file` holds, under this row."""
+    info = file.info
+    chosen = range(info.frames) if row.get("frame") is None else [int(row["frame"])]
+    box, sector = _kept(file, job)
+    size = _size(box, job.options.size_px)
+    contents = []
+    for at in range(0, len(chosen), CHUNK):
+        frames = file.read(chosen[at : at + CHUNK], grey=not job.options.colour)
+        frames = frames if sector is None else sector.masked(frames)
+        for number, frame in enumerate(frames, at):
+            data = _jpeg(_resized(frame, box, size), job.options.quality)
+            contents.append((frame_name(job.member, number), data))
+    spacing = spacing_or_none(row["spacing_row_mm"], row["spacing_col_mm"]) or info.spacing
+    if info.frame_spacings:  # of one frame it is known, of a clip it is not one number
+        spacing = info.frame_spacings[chosen[0]] if len(chosen) == 1 else None
+    contents += _sides(job, row, (info.height, info.width), box, size)
     new = {c: _moved(v, box, size, row) if isinstance(v, list) else v for c, v in row.items()}
     new |= _facts(box, size, spacing, len(chosen))
     new["fps"] = (row["fps"] or info.fps) if len(chosen) > 1 else None
@@ -146,18 +188,22 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     return content.getvalue()
 
 
-def _sides(job: Job, hw: tuple[int, int], box: Box, size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
+def _sides(
+    job: Job, row: Row, hw: tuple[int, int], box: Box, size: tuple[int, int]
+) -> Iterator[tuple[str, bytes]]:
     """Masks and other pictures of the row, cut and scaled as the medium, without mixing their values.
 
     Raises:
         ManifestError: one is not of the medium's size.
     """
-    for column in (c for c in job.row if c != "path" and is_path(c) and job.row[c]):
-        with MediaFile(inside(job.root, job.row[column])) as file:
+    for column in (c for c in row if c != "path" and is_path(c) and row[c]):
+        with MediaFile(inside(job.root, row[column])) as file:
             picture = np.asarray(file.read([0])[0])
+        if job.blanking is not None and tuple(side // 2 * 2 for side in picture.shape[:2]) == hw:
+            picture = picture[: hw[0], : hw[1]]  # as a video of odd size, which is coded anew
         if picture.shape[:2] != hw:
             what = f"is {picture.shape[0]}×{picture.shape[1]} px, its image {hw[0]}×{hw[1]}"
-            raise ManifestError(job.row[column], what, "Make them the same size")
+            raise ManifestError(row[column], what, "Make them the same size")
         left, top, right, bottom = box
         image = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
         content = io.BytesIO()

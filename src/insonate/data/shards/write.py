@@ -21,6 +21,7 @@ from insonate.data.manifest import Manifest
 from insonate.data.scan import STAMP
 from insonate.data.shards.index import Index, Member, index_path, read_index, write_members
 from insonate.data.shards.pack import Job, Packed, PackOptions, pack, plain_row
+from insonate.data.shards.private import LEFT_OUT, Deidentify, Private
 from insonate.data.shards.read import MEMBER
 from insonate.data.templates import check_templates
 from insonate.errors import InsonateError, ManifestError
@@ -44,6 +45,10 @@ class ShardResult:
     """shards that were there already"""
     errors: list[tuple[str, str]]
     """items that are left out, with the reason"""
+    notes: tuple[str, ...] = ()
+    """what was odd in blanking"""
+    private: Path | None = None
+    """of a run without identity"""
 
 
 @dataclass(slots=True)
@@ -57,13 +62,15 @@ class _Group:
     tar_bytes: int = 0
     rows: list[Row] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
+    private: Private | None = None
 
 
-def shard(
+def shard(  # noqa: PLR0913 four are those of every job on an archive
     manifest: Manifest,
     out: Path | str,
     options: PackOptions | None = None,
     *,
+    deidentify: Deidentify | None = None,
     templates: Path | str | None = None,
     items: int = 512,
     workers: int | None = None,
@@ -76,7 +83,10 @@ def shard(
         manifest: what to pack, in this order.
         out: a folder of its own; shards in it that are current are kept.
         options: how media are stored.
-        templates: file of outlines by scanner, for `crop="sector"`; made where there is none, and added to.
+        deidentify: pack what `insonate.data.deidentify` would make of each file, in the order of the
+            pseudonyms; `None` packs the files as they are, with the names and labels of their rows.
+        templates: file of outlines by scanner, for `crop="sector"` and `deidentify`; made where there is
+            none, and added to.
         items: of the manifest in one shard.
         workers: processes that read and encode; one a core unless given.
         engine: where items are read and encoded.
@@ -84,8 +94,8 @@ def shard(
 
     Raises:
         ManifestError: no item can be read, or the rows are of shards already.
-        InsonateError: `out` cannot be written, or another process is writing to it; or `templates` is no file
-            of templates.
+        InsonateError: `out` cannot be written, or another process is writing to it; `templates` is no file of
+            templates; or the private folder will not do.
         RunError: the engine cannot be started.
     """
     run = runner(engine)
@@ -96,9 +106,13 @@ def shard(
     templates = Path(templates).absolute() if templates is not None else None
     if templates is not None:
         check_templates(templates)
+    private = None
+    if deidentify is not None:
+        private = Private.opened(manifest, out, deidentify)
+        manifest = private.ordered(manifest)
     with lock(out / ".lock"):
         sweep(out)
-        groups = _groups(manifest, out, options, items, templates)
+        groups = _groups(manifest, out, options, items, templates, private)
         old = {group.tar: found for group in groups if (found := _current(group)) is not None}
         new = [group for group in groups if group.tar not in old]
         jobs = [job for group in new for job in group.jobs]
@@ -115,11 +129,20 @@ def shard(
             raise ManifestError(manifest.source, f"no item can be packed: {errors[0]}", "Check the media")
         result = Manifest.from_rows(rows, out)
         result.write(out / "manifest.parquet")
-    return ShardResult(manifest=result, shards=len(groups), kept=len(old), errors=errors)
+        notes = private.finish(out, [group.tar for group in groups]) if private else ()
+    return ShardResult(
+        manifest=result, shards=len(groups), kept=len(old), errors=errors, notes=notes,
+        private=private.folder if private else None,
+    )  # fmt: skip
 
 
 def _groups(
-    manifest: Manifest, out: Path, options: PackOptions, items: int, templates: Path | None
+    manifest: Manifest,
+    out: Path,
+    options: PackOptions,
+    items: int,
+    templates: Path | None,
+    private: Private | None,
 ) -> list[_Group]:
     bounds = asdict(limits())
     groups = []
@@ -132,17 +155,26 @@ def _groups(
                 options=options,
                 bounds=bounds,
                 templates=templates,
+                blanking=private.blanking if private else None,
             )
             for at, row in enumerate(manifest.rows[start : start + items], start)
         ]
-        made_from = _digest(manifest, jobs, options)
-        groups.append(_Group(tar=out / f"shard-{number:05d}.tar", made_from=made_from, jobs=jobs))
+        digest = _digest(manifest, jobs, options)
+        groups.append(
+            _Group(
+                tar=out / f"shard-{number:05d}.tar",
+                made_from=private.keyed(digest) if private else digest,
+                jobs=jobs,
+                private=private,
+            )
+        )
     return groups
 
 
 def _digest(manifest: Manifest, jobs: list[Job], options: PackOptions) -> str:
     """Of all that a shard depends on; the files by their size and time of change."""
-    hashed = hashlib.sha256(json.dumps([FORM, asdict(options)]).encode())
+    keep = jobs[0].blanking.keep if jobs[0].blanking else None
+    hashed = hashlib.sha256(json.dumps([FORM, asdict(options), keep]).encode())
     for job in jobs:
         stamps = []
         for column in (c for c in job.row if is_path(c) and job.row[c]):
@@ -162,7 +194,8 @@ def _current(group: _Group) -> Index | None:
         whole = group.tar.stat().st_size == index.tar_bytes
     except (InsonateError, OSError):
         return None
-    return index if whole and index.made_from == group.made_from else None
+    noted = group.private is None or group.private.has(group.tar, group.made_from)
+    return index if whole and noted and index.made_from == group.made_from else None
 
 
 def _in_order(jobs: list[Job], results: Iterator[tuple[Job, Any]]) -> Iterator[tuple[Job, Any]]:
@@ -177,15 +210,16 @@ def _in_order(jobs: list[Job], results: Iterator[tuple[Job, Any]]) -> Iterator[t
 
 def _write(group: _Group, stream: Iterator[tuple[Job, Packed | InsonateError]]) -> None:
     """One shard and its index: the index is put in place last, and says that the tar is whole."""
+    told: list[Row] = []
 
     def members() -> Iterator[tuple[str, bytes]]:
         for job, result in itertools.islice(stream, len(group.jobs)):
             if isinstance(result, InsonateError):
-                group.errors.append((job.row["path"], f"{result.what}. {result.mend}"))
+                _leave_out(group, job, result, told)
                 continue
-            sides = {c: group.tar.name for c in job.row if is_path(c) and job.row[c]}
-            columns = [c for c in job.row if c not in STAMP]  # those are the original's
-            group.rows.append(dict.fromkeys(columns, None) | result.row | sides)
+            if group.private and result.blanked:
+                told.append(group.private.done(job.member, job.row["path"], group.tar, result.blanked))
+            group.rows.append(_shard_row(group, job, result))
             yield from result.contents
 
     def fill(file: BinaryIO) -> None:
@@ -195,6 +229,25 @@ def _write(group: _Group, stream: Iterator[tuple[Job, Packed | InsonateError]]) 
         file.write(_index(group).text().encode())
 
     atomic_write_all({group.tar: fill, index_path(group.tar): fill_index})
+    if group.private:
+        group.private.write(group.tar, group.made_from, told)
+
+
+def _leave_out(group: _Group, job: Job, error: InsonateError, told: list[Row]) -> None:
+    reason = f"{error.what}. {error.mend}"
+    if group.private is None:
+        group.errors.append((job.row["path"], reason))
+        return
+    group.errors.append((job.member, LEFT_OUT))
+    told.append({"member": job.member, "path": job.row["path"], "reason": reason})
+
+
+def _shard_row(group: _Group, job: Job, packed: Packed) -> Row:
+    """The row of the shards' manifest: paths name the tar."""
+    row = job.row if group.private is None else dict.fromkeys(["path", *group.private.blanking.keep])
+    sides = {c: group.tar.name for c in row if is_path(c) and job.row[c]}
+    columns = [c for c in row if c not in STAMP]  # those are the original's
+    return dict.fromkeys(columns, None) | packed.row | sides
 
 
 def _index(group: _Group) -> Index:
