@@ -82,8 +82,9 @@ def build(options: argparse.Namespace) -> Sides:
 
     about = "our plain code with the structure of the original (benchmarks/reference/ijepa.py)"
     return Sides(
-        ours=ours, reference=theirs, difference=difference, tolerance=1e-5, items=size["batch"], about=about
-    )
+        ours=ours, reference=theirs, difference=difference, tolerance=1e-5, items=size["batch"], about=about,
+        bound_by_products=True,
+    )  # fmt: skip
 
 
 def plain_group(name: str, parameter: torch.Tensor) -> bool:

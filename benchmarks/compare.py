@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ceiling import gemm_ceiling, operations
 
 from insonate.files import atomic_write
 
@@ -40,6 +41,8 @@ class Sides:
     """images in one call"""
     about: str
     """what the reference is"""
+    bound_by_products: bool = False
+    """also tell the limit that the machine's matrix products set to the ratio"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,22 @@ def compare(name: str, sides: Sides, options: argparse.Namespace) -> dict[str, A
         "compiled": options.compile,
         "seed": options.seed,
         "machine": machine(options),
+        "limit": limit(sides, process if options.device == "cpu" else wall, options.device),
     }
+
+
+def limit(sides: Sides, pairs: list[tuple[float, float]], device: str) -> dict[str, float] | None:
+    """Operations, share of the machine's ceiling, and the ratio if ours ran at it and did no more."""
+    if not sides.bound_by_products:
+        return None
+    ceiling = gemm_ceiling(device)
+    ours, reference = operations(sides.ours), operations(sides.reference)
+    ours_s, reference_s = (statistics.median(one) for one in zip(*pairs, strict=True))
+    return {
+        "ceiling_gflops": ceiling / 1e9, "ours_gflop": ours / 1e9, "reference_gflop": reference / 1e9,
+        "ours_share": ours / ours_s / ceiling, "reference_share": reference / reference_s / ceiling,
+        "ratio": reference_s * ceiling / ours,
+    }  # fmt: skip
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
@@ -152,4 +170,10 @@ def judged(name: str, sides: Sides, options: argparse.Namespace) -> dict[str, An
         f"{result['ours_items_per_cpu_s']:.0f} items a CPU second, difference {result['difference']:.1e}, "
         f"floor {floor}"
     )
+    if bound := result["limit"]:
+        print(
+            f"{name} {options.size}: {bound['ours_gflop']:.0f} and {bound['reference_gflop']:.0f} GFLOP, "
+            f"{bound['ours_share']:.0%} and {bound['reference_share']:.0%} of {bound['ceiling_gflops']:.0f} "
+            f"GFLOP/s; limit of the ratio {bound['ratio']:.2f}x"
+        )
     return result | {"floor": floor, "under_floor": floor is not None and ratio["median"] < floor}
