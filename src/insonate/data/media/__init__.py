@@ -5,6 +5,7 @@
 - `info`: the facts of a file, times and poses; `medium`: what a reader gives the door.
 - `image`, `animation`, `video`, `dicom`, `nifti`, `metaimage`: one family of formats each.
 - `dicom_bytes`, `dicom_pixels`: lengths and fragments, checked before they are believed; frames of them.
+- `dicom_jpeg`: JPEG frames straight from their bytes, luma alone where they have no colour.
 - `coded`: the size of a compressed frame, from its first bytes.
 - `calibration`, `timing`: scales and times from a DICOM header.
 - `volume`, `transparency`: what two formats share.

@@ -7,6 +7,7 @@ JPEG XL: ISO/IEC 18181-1, size header, and 18181-2, boxes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 START_OF_IMAGE, START_OF_SCAN, APP0, APP14 = 0xD8, 0xDA, 0xE0, 0xEE
@@ -45,25 +46,29 @@ class Jpeg(NamedTuple):
 
 def jpeg(data: bytes) -> Jpeg | None:
     """The frame header of a JPEG or JPEG-LS image; `None` where it is none or has none."""
-    if data[:2] != b"\xff\xd8":
-        return None
-    at, transform, jfif = 2, None, False
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    transform, jfif = None, False
+    for marker, _, body in segments(data):
+        if marker in FRAMES:
+            return _frame(marker, body, transform, jfif=jfif)
+        if marker == APP14 and body[:5] == b"Adobe" and len(body) >= 12:
+            transform = body[11]
+        jfif |= marker == APP0 and body[:5] == b"JFIF\0"
+    return None
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Marker, place and body of each segment of a JPEG image, up to the header of its first scan."""
+    at = 2
+    while data.startswith(b"\xff\xd8") and at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or marker in STANDALONE:  # fill bytes
             at += 1 if marker == 0xFF else 2
             continue
         (length,) = struct.unpack_from(">H", data, at + 2)
-        body = data[at + 4 : at + 2 + length]
-        if marker in FRAMES:
-            return _frame(marker, body, transform, jfif=jfif)
+        yield marker, at, data[at + 4 : at + 2 + length]
         if marker == START_OF_SCAN:
-            return None
-        if marker == APP14 and body[:5] == b"Adobe" and len(body) >= 12:
-            transform = body[11]
-        jfif |= marker == APP0 and body[:5] == b"JFIF\0"
+            return
         at += 2 + length
-    return None
 
 
 def coded_size(data: bytes) -> tuple[int, int] | None:

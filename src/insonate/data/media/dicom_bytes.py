@@ -23,12 +23,13 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from insonate.data.limits import check
+from insonate.data.limits import check, limits
 from insonate.errors import MediaError
 
 PREFIX, META_START, LOOK_BYTES = b"DICM", 132, 512
 META_WITHOUT_PREAMBLE = b"\x02\0\0\0UL"
 AFTER_META = 0x00030000
+ITEM_HEAD = struct.Struct("<HHL")
 PIXEL_DATA, ITEM, SEQUENCE_END = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_LENGTH = frozenset(
@@ -277,22 +278,25 @@ def _fragments(path: Path, file: BinaryIO, length: int, frames: int, fewest: int
     if length != UNDEFINED_LENGTH:
         raise MediaError(path, "compressed pixel data have a fixed length", COPY_AGAIN)
     start = file.tell()
-    end = file.seek(0, io.SEEK_END)
+    end, most = file.seek(0, io.SEEK_END), limits().fragments
     file.seek(start)
     spans: list[Span] = []
+    at = start
     while len(head := file.read(8)) == 8:
-        *tag, size = struct.unpack("<HHL", head)
-        if tuple(tag) == SEQUENCE_END:
+        group, number, size = ITEM_HEAD.unpack(head)
+        if (group, number) == SEQUENCE_END:
             break
-        if tuple(tag) != ITEM:
+        if (group, number) != ITEM:
             raise MediaError(path, f"fragment {len(spans) - 1} does not start where it should", COPY_AGAIN)
-        at = file.tell()
+        at += 8
         if at + size > end:
             what = f"fragment {len(spans) - 1} has {end - at} of {size} bytes"
             raise MediaError(path, what, COPY_AGAIN)
         spans.append(Span(at, size))
-        check(path, "fragments", len(spans))
-        file.seek(size, io.SEEK_CUR)
+        if len(spans) > most:
+            check(path, "fragments", len(spans))
+        at += size
+        file.seek(at)
     fragments = tuple(spans[1:])  # the first is the offset table
     if len(fragments) < fewest:
         what = f"frame {len(fragments)} of {frames} is missing"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
-import simplejpeg
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
@@ -29,6 +28,7 @@ from pydicom.uid import (
 from insonate.data.limits import check
 from insonate.data.media.coded import BASELINE, EXTENDED, LOSSLESS, PROGRESSIVE, Jpeg, coded_size, jpeg
 from insonate.data.media.dicom_bytes import COPY_AGAIN, JPEG_XL, Pixels, Span, frames_of_fragments
+from insonate.data.media.dicom_jpeg import Stack, Start, start_of
 from insonate.data.media.info import clean
 from insonate.data.media.medium import stacked
 from insonate.errors import InsonateError, MediaError
@@ -70,8 +70,7 @@ class Frames:
     ) -> None:
         self.path, self._file, self._syntax, self._header = path, file, syntax, header
         self.layout = layout
-        for span in pixels.fragments:
-            check(path, "still_bytes", span.length)
+        check(path, "still_bytes", max((span.length for span in pixels.fragments), default=0))
         self._coded = (
             frames_of_fragments(pixels, layout.frames, self._starts_frame) if syntax in SIZED else []
         )
@@ -102,20 +101,28 @@ class Frames:
         """The coded frame, its own idea of its size checked.
 
         Raises:
-            MediaError: it claims another size than the header, or more scans than the limit.
+            MediaError: it claims another size than the header, or is larger than the limit.
         """
-        check(self.path, "still_bytes", sum(span.length for span in self._coded[index]))
-        parts = []
-        for span in self._coded[index]:
-            self._file.seek(span.start)
-            parts.append(self._file.read(span.length))
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        data = self._unchecked(index)
+        self._check_size(index, data)
+        return data
+
+    def _check_size(self, index: int, data: bytes) -> None:
         size, wanted = coded_size(data), (self.layout.height, self.layout.width)
         if size is None:
             raise self._damaged(index, "is not coded as the header says")
         if size != wanted:
             raise self._damaged(index, f"has the size {size}, the header says {wanted}")
-        return data
+
+    def _unchecked(self, index: int) -> bytes:
+        spans = self._coded[index]
+        if len(spans) > 1:  # one alone was checked at first
+            check(self.path, "still_bytes", sum(span.length for span in spans))
+        parts = []
+        for start, length in spans:
+            self._file.seek(start)
+            parts.append(self._file.read(length))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _direct(self, indices: list[int], *, grey: bool) -> np.ndarray | None:
         """The frames through libjpeg, or `None` where that would not read one as the header means it.
@@ -125,25 +132,36 @@ class Frames:
         """
         layout = self.layout
         luma = layout.samples == 1 or grey
-        whole = np.empty((len(indices), layout.height, layout.width, 1 if luma else 3), np.uint8)  # T H W C
-        for target, index in zip(whole, indices, strict=True):
-            data = self._bytes(index)
-            coded = jpeg(data)
-            if coded is None:
-                raise self._damaged(index, "is no JPEG image")
-            if coded.process == PROGRESSIVE:  # which passes over the whole frame for each scan
-                check(self.path, "jpeg_scans", data.count(b"\xff\xda"))
-            if not _plain(coded, layout):
+        stack = Stack(len(indices), layout.height, layout.width, luma=luma)
+        start: Start | None = None
+        for index in indices:
+            data = self._unchecked(index)
+            if start is None or not data.startswith(start.data):
+                start = self._start(index, data)
+            if start is None:
                 return None
-            if grey and layout.samples == 3 and not coded.ycc:
+            if grey and layout.samples == 3 and not start.coded.ycc:
                 return self._direct(indices, grey=False)  # it stores no luma
             try:
-                simplejpeg.decode_jpeg(data, colorspace="GRAY" if luma else "RGB", buffer=target)
+                stack.add(start, data)
             except ValueError:  # damaged, or only odd: pydicom's decoders are the second opinion
                 return None
-        if layout.samples == 1:
-            return eight_bits(whole[..., 0], self._header, layout)
-        return whole[..., 0] if luma else whole
+        frames = stack.frames()
+        return eight_bits(frames, self._header, layout) if layout.samples == 1 else frames
+
+    def _start(self, index: int, data: bytes) -> Start | None:
+        """What the frame starts with, checked; `None` where libjpeg would not read it as the header means it.
+
+        Raises:
+            MediaError: it is no JPEG image, of another size, or has more scans than the limit.
+        """
+        self._check_size(index, data)
+        coded = jpeg(data)
+        if coded is None:
+            raise self._damaged(index, "is no JPEG image")
+        if coded.process == PROGRESSIVE:  # which passes over the whole frame for each scan
+            check(self.path, "jpeg_scans", data.count(b"\xff\xda"))
+        return start_of(data) if _plain(coded, self.layout) else None
 
     def _decoded(self, indices: list[int]) -> Generator[np.ndarray]:
         """The frames as they are stored, colour as RGB."""
