@@ -207,6 +207,37 @@ def test_fetal_planes_reads_semicolons_and_a_header_with_blanks(tmp_path):
     assert (second["split"], second["patient_id"], second["brain_plane"]) == ("test", "168", "Trans-thalamic")
 
 
+def test_covid_blues_mends_spellings_and_joins_the_test(tmp_path):
+    root = tmp_path / "in" / "COVID-BLUES"
+    names = ("patient_62_R1", "patient_62_L3_2", "patient_7_R1")
+    for k, name in enumerate(names):
+        clip(root / "lus_videos" / f"{name}.mp4", k)
+    table(root / "clinical_variables.csv", "patient_id,cov_test,pat_age", "62,1.0,70", "7,0.0,31")
+    lines = (
+        "video_file,Severity Score,A-lines,B-lines,comments", 'patient_62_R1,2.0,yes,yes ,"broken, thick"',
+        "patient_62_L3_2,0,no,no ,", "patient_7_R1,,yes,,", "patient_9_R2,1.0,no,yes,",
+    )  # fmt: skip
+    table(root / "severity.csv", *lines)
+    manifest = ADAPTERS["covid_blues"](tmp_path / "in", tmp_path / "out")
+    rows = manifest.rows
+    assert [(r["patient_id"], r["view"], r["frames"]) for r in rows] == [
+        ("62", "R1", 4), ("62", "L3", 4), ("7", "R1", 4),
+    ]  # fmt: skip
+    assert [(r["severity"], r["a_lines"], r["b_lines"], r["covid"]) for r in rows] == [
+        (2, True, True, True), (0, False, False, True), (None, True, None, False),
+    ]  # fmt: skip
+    assert len({(r["patient_id"], r["study_id"], r["split"]) for r in rows}) == 2
+    assert [note for note in manifest.notes if "1 of 4 files are missing" in note]
+    assert "the whole data set has 362" in manifest.notes[-1]
+    clip(root / "lus_videos" / "scan_1.mp4", 1)
+    table(root / "severity.csv", lines[0], "scan_1,2.0,yes,yes,")
+    with pytest.raises(ManifestError, match="no clip of this set"):
+        ADAPTERS["covid_blues"](tmp_path / "in", tmp_path / "again")
+    table(root / "severity.csv", lines[0], "patient_7_R1,2.0,perhaps,yes,")
+    with pytest.raises(ManifestError, match="neither yes nor no"):
+        ADAPTERS["covid_blues"](tmp_path / "in", tmp_path / "again")
+
+
 def test_pocus_counts_a_source_as_one_patient(tmp_path):
     root = tmp_path / "in" / "data"
     clip(root / "pocus_videos" / "convex" / "Cov-Atlas+(44).mp4", 1)
