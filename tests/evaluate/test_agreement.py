@@ -114,7 +114,9 @@ def test_an_evaluation_of_points_writes_them_all(tmp_path):
     torch.manual_seed(0)
     vit = {"name": "vit", "input_size": [32, 32], "patch": 8, "width": 16, "depth": 1, "heads": 2}
     backbone = build_backbone(vit)
-    model = Model(backbone, build_task(backbone, {"name": "keypoints", "column": "points", "points": "HC"}))
+    task = build_task(backbone, {"name": "keypoints", "column": "points", "points": "HC"})
+    task.head.final.weight.data *= 1e6  # else maps without a peak
+    model = Model(backbone, task)
     evaluation = evaluate_model(model, Manifest.from_rows(rows, tmp_path), out=tmp_path / "e")
     told = json.loads((tmp_path / "e" / "evaluation.json").read_text())
     assert set(told["points"]["per_point_px"]) == {"bpd_upper", "bpd_lower", "ofd_right", "ofd_left"}

@@ -43,13 +43,16 @@ def test_a_head_by_its_name_gives_its_own_points(nine, name, tmp_path) -> None:
     pixels = nine.preprocess(picture)[0][None]
     with torch.no_grad():
         wanted = nine.parts["heads"][1].predict(nine.backbone, pixels, name)[0].numpy()
-    np.testing.assert_allclose(found.value, wanted * [90, 70] - 0.5, atol=0.02)
+    told = np.isfinite(found.value).all(axis=-1)  # a map without a peak gives no point
+    np.testing.assert_allclose(found.value[told], (wanted * [90, 70] - 0.5)[told], atol=0.02)
+    assert told.mean() > 0.8
+    assert told.all() or "no clear place" in found.warnings[0]
     assert (found.task, found.kind) == (name, "keypoints")
     assert len(found.names) == (POINTS | {"extra": 3})[name]
     assert MIRRORED.get(name, ()) in {(), nine.task_named(name).hflip}
     if name == "HC":
         again = insonate.load(nine.save_pretrained(tmp_path / "m"))
-        assert np.array_equal(again.predict(picture, task=name).value, found.value)
+        np.testing.assert_array_equal(again.predict(picture, task=name).value, found.value)
 
 
 def test_an_unknown_or_unsaid_task_names_all_nine(nine) -> None:
@@ -111,9 +114,6 @@ def _clip(model: Model, loop: np.ndarray) -> torch.Tensor:
 
 def test_a_regressor_says_values_in_their_unit(encoder, parity, tmp_path) -> None:
     content, path = insonate.weights.read(parity / "vjepa_mv_regressor_d1_fact.pt"), tmp_path / "one.pt"
-    two = insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt")
-    with pytest.raises(ModelError, match="probe gives 2 values"):
-        two.predict_study([LOOP])
     state = content["state_dict"]
     torch.save(
         state | {f"regressor.{end}": state[f"regressor.{end}"][:1] for end in ("weight", "bias")}, path
@@ -124,6 +124,48 @@ def test_a_regressor_says_values_in_their_unit(encoder, parity, tmp_path) -> Non
     one, other = (model.predict_study([LOOP] * places).value for model in (plain, scaled))
     np.testing.assert_allclose(other, 55 + 12 * one, rtol=1e-5)
     assert any("standardised" in sentence for sentence in plain.info["probe"]["assumed"])
+
+
+def test_several_values_are_as_many_tasks(encoder, parity, tmp_path) -> None:
+    path = parity / "vjepa_mv_regressor_d1_fact.pt"
+    plain = insonate.load(encoder, probe=path)
+    assert plain.tasks == ("probe_0", "probe_1")
+    config = plain.parts["probe"][1].config
+    loops = [LOOP] * (config.views * config.clips)
+    known = {
+        "probe_values": ["lvef_percent", "rvsp_mmhg"],
+        "probe_target_mean": [55, 30],
+        "probe_target_std": [12, 9],
+    }
+    named = insonate.load(encoder, probe=path, **known)
+    named = insonate.load(named.save_pretrained(tmp_path / "m"))
+    for number, (name, mean, std) in enumerate([("lvef_percent", 55, 12), ("rvsp_mmhg", 30, 9)]):
+        bare = plain.predict_study(loops, task=f"probe_{number}").value
+        found = named.predict_study(loops, task=name)
+        np.testing.assert_allclose(found.value, mean + std * bare, rtol=1e-5)
+        assert found.measurements[name].unit in {"percent", "mmHg"}
+    for wrong, words in [
+        ({"probe_values": ["one"]}, r"it gives 2 values, values is \['one'\]"),
+        ({"probe_values": ["one", "one"]}, "names that differ"),
+        ({"probe_target_mean": ["a", 1], "probe_target_std": [1, 1]}, "is no number"),
+    ]:
+        with pytest.raises(WeightsError, match=words):
+            insonate.load(encoder, probe=path, **wrong)
+
+
+def test_a_probe_of_several_levels_reads_them_one_after_the_other(encoder, parity, tmp_path) -> None:
+    path = parity / "vjepa_attentive_classifier_d1.pt"
+    model = insonate.load(encoder, probe=path, probe_taps=[0, 2])
+    model = insonate.load(model.save_pretrained(tmp_path / "m"))
+    with torch.no_grad():
+        levels = model.backbone.intermediate(_clip(model, LOOP), [0, 2])
+        wanted = model.parts["probe"][1](torch.cat([level.patch for level in levels], 1)).softmax(-1)[0]
+    np.testing.assert_allclose(model.predict(LOOP, tta=False).value, wanted, rtol=1e-4)
+    np.testing.assert_allclose(model.predict_study([LOOP]).value, wanted, rtol=1e-4)
+    with pytest.raises(WeightsError, match="reads block 9, the encoder has 3"):
+        insonate.load(encoder, probe=path, probe_taps=[0, 9])
+    with pytest.raises(WeightsError, match="taps is 'last'"):
+        insonate.load(encoder, probe=path, probe_taps="last")
 
 
 def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, nine, tmp_path) -> None:
@@ -140,7 +182,7 @@ def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, nin
     with pytest.raises(WeightsError, match="classes is"):
         insonate.load(encoder, probe=probe, probe_classes=["a"])
     with pytest.raises(WeightsError, match="one of target_mean and target_std is lacking"):
-        insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt", probe_target_mean=1.0)
+        insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt", probe_target_mean=[1.0, 2.0])
     with pytest.raises(ModelError, match="only a probe reads several clips"):
         nine.predict_study([LOOP[0, ..., 0]], task="HC")
 

@@ -43,6 +43,7 @@ TASK_OPTIONS = {
     "regression": {"column": "v_weeks"},
     "segmentation": {"column": "m", "classes": ["background", "head"], "width": 32},
     "keypoints": {"column": "k", "points": "HC"},
+    "biometry": {"column": "k", "points": ["HC", "FA"], "head_width": 32},
 }
 
 

@@ -189,6 +189,7 @@ def test_mean_shape_is_stretched_to_the_item():
 
 def test_confidence_falls_with_the_spread():
     task, given = hc().eval(), batch(2)
+    task.head.final.weight.data *= 1e4
     flat = task.predict(given).confidence
     task.head.log_tau.data += 4
     sharp = task.predict(given).confidence

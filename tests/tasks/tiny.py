@@ -45,7 +45,9 @@ def meta(
     down, right = input_hw[0] / original_hw[0], input_hw[1] / original_hw[1]
     matrix = ((right, 0.0, (right - 1) / 2), (0.0, down, (down - 1) / 2), (0.0, 0.0, 1.0))
     spacing = None if spacing_mm is None else Spacing(row_mm=spacing_mm, col_mm=spacing_mm)
-    return Meta(item_id="a", original_hw=original_hw, input_from_original=matrix, spacing=spacing)
+    return Meta(
+        item_id="a", original_hw=original_hw, input_from_original=matrix, spacing=spacing, points_set="HC"
+    )
 
 
 def batch(count: int = 4, size: int = 32, *, points: int = 4, seed: int = 0) -> Batch:

@@ -19,11 +19,21 @@ from insonate.data import media
 from insonate.data.augment import Augment
 from insonate.data.manifest import Manifest, Row
 from insonate.data.pointorders import ordered
+from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Meta, Sample
 from insonate.data.sampler import ItemKey, seed_of
 from insonate.data.shards.read import open_row
 from insonate.data.spacing import spacing_or_none
-from insonate.data.targets import UNLABELLED, ClassTarget, MaskTarget, PointsTarget, Target, ValueTarget
+from insonate.data.targets import (
+    UNLABELLED,
+    ClassTarget,
+    MaskTarget,
+    PointSetsTarget,
+    PointsTarget,
+    RowTarget,
+    Target,
+    ValueTarget,
+)
 from insonate.data.transforms import (
     Geometry,
     InputFormat,
@@ -37,6 +47,10 @@ from insonate.data.transforms import (
 )
 from insonate.errors import ManifestError, nearest
 
+SET = "points_set"
+"""column that names the set of points of a row, where a manifest holds several"""
+FAR_OUT = 0.5
+"""of the picture's side: a point further out than this is no label of this picture"""
 ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp")
 """stills by their name; whatever else does not tell its number of frames is looked at"""
 
@@ -107,10 +121,16 @@ class ManifestDataset(Dataset[Sample]):
         columns = ["path", "member", "kind", "frame", "frames", "weight"]
         if self.target is not None:
             columns.append(self.target.column)
+        if isinstance(self.target, PointSetsTarget):
+            columns.append(SET)
         hashed = hashlib.sha256()
         for row in self.rows:
             hashed.update(json.dumps([row.get(column) for column in columns], default=str).encode() + b"\n")
         return hashed.hexdigest()
+
+    def sets(self) -> list[str] | None:
+        """The point set of each item, where the target has several: what the sampler balances."""
+        return [row[SET] for row in self.rows] if isinstance(self.target, PointSetsTarget) else None
 
     def original(self, index: int) -> np.ndarray:
         """The picture as it is in the medium: H W or H W 3, uint8."""
@@ -132,6 +152,8 @@ class ManifestDataset(Dataset[Sample]):
 
     def _add_label(self, sample: Sample, row: Row, label: Any, geometry: Geometry) -> None:
         target = self.target
+        if isinstance(target, PointSetsTarget):
+            target = target.sets[row[SET]]
         if isinstance(target, ClassTarget):
             sample["label"] = label
         elif isinstance(target, ValueTarget):
@@ -142,6 +164,7 @@ class ManifestDataset(Dataset[Sample]):
             if self.augment is None:
                 sample["original_mask"] = mask
         elif isinstance(target, PointsTarget):
+            self._check_inside(label, row, sample["meta"])
             points = geometry.points(label)  # K 2
             if geometry.mirrored:
                 points = points[list(target.hflip)]
@@ -156,6 +179,17 @@ class ManifestDataset(Dataset[Sample]):
             values[~there] = 0  # a NaN would spoil masked losses
             sample["points"] = tv_tensors.KeyPoints(values, canvas_size=(self.fmt.height, self.fmt.width))
             sample["visible"] = there
+
+    def _check_inside(self, points_xy: np.ndarray, row: Row, meta: Meta) -> None:
+        size = np.array(meta.original_hw[::-1])
+        far = (points_xy < -FAR_OUT * size) | (points_xy > (1 + FAR_OUT) * size)  # K 2; False for NaN
+        if far.any():
+            x, y = points_xy[int(far.any(axis=1).argmax())]
+            raise ManifestError(
+                f"{self.manifest.source}, {row['path']}",
+                f"a point at ({x:g}, {y:g}) lies far outside of the picture of {size[0]} × {size[1]} pixels",
+                "Give points in pixels of the original, x first, or leave them empty",
+            )
 
     def _mask(self, row: Row, target: MaskTarget, hw: tuple[int, int]) -> np.ndarray:
         where = f"{self.manifest.source}, {row[target.column]}"
@@ -194,6 +228,7 @@ def _meta(row: Row, info: media.MediaInfo, geometry: Geometry, frame: int) -> Me
         site=row["site"],
         vendor=row["vendor"],
         frame=frame,
+        points_set=str(row.get(SET) or ""),
     )
 
 
@@ -212,29 +247,59 @@ def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], lis
         value = row[target.column]
         if value is None or value == "":
             continue
-        label = _label(
-            value, target, f"{manifest.source}, item {number} ({row['path']}), column {target.column!r}"
-        )
+        where = f"{manifest.source}, item {number} ({row['path']})"
+        own = _own_target(row, target, where)
+        if own is None:
+            continue
+        label = _label(value, own, f"{where}, column {target.column!r}")
         if label is None:
             continue
         row = _counted(row, manifest)
         if (
-            isinstance(target, MaskTarget | PointsTarget)
+            isinstance(own, MaskTarget | PointsTarget)
             and row.get("frame") is None
             and (row["frames"] or 1) > 1
         ):
             raise ManifestError(
-                f"{manifest.source}, item {number} ({row['path']})",
+                where,
                 f"has a label in {target.column!r} but does not say for which of {row['frames']} frames",
                 "Add a column 'frame' (counted from 0)",
             )
         rows.append(row)
         labels.append(label)
     if not rows:
-        raise ManifestError(
-            manifest.source, f"column {target.column!r} is empty in all {len(manifest)} rows", "Add labels"
-        )
+        told = f"column {target.column!r} is empty in all {len(manifest)} rows"
+        if isinstance(target, PointSetsTarget | PointsTarget) and SET in manifest.rows[0]:
+            told = f"no row has a label in {target.column!r} for the points {_names(target)}"
+        raise ManifestError(manifest.source, told, "Add labels")
     return rows, labels
+
+
+def _names(target: PointSetsTarget | PointsTarget) -> str:
+    return ", ".join(target.sets if isinstance(target, PointSetsTarget) else [target.points_set])
+
+
+def _own_target(row: Row, target: Target, where: str) -> RowTarget | None:
+    """What to read of this row; None where its points are of a set that nobody asked for.
+
+    Raises:
+        ManifestError: it names no set, or none that is known.
+    """
+    if isinstance(target, PointsTarget):
+        return target if not target.points_set or row.get(SET) in {None, "", target.points_set} else None
+    if not isinstance(target, PointSetsTarget):
+        return target
+    name = row.get(SET)
+    if name in target.sets:
+        return target.sets[name]
+    if name in POINT_SETS:
+        return None
+    known = {**POINT_SETS, **target.sets}
+    raise ManifestError(
+        f"{where}, column {SET!r}",
+        f"{str(name or '(empty)')[:40]!r} is no set of points; there are {', '.join(known)}",
+        nearest(str(name), known),
+    )
 
 
 def _counted(row: Row, manifest: Manifest) -> Row:
@@ -259,7 +324,7 @@ def _check_weights(rows: list[Row], source: str) -> None:
             )
 
 
-def _label(value: Any, target: Target, where: str) -> Any:
+def _label(value: Any, target: RowTarget, where: str) -> Any:
     if isinstance(target, ClassTarget):
         return _class_index(value, target, where)
     if isinstance(target, MaskTarget):
@@ -271,9 +336,11 @@ def _label(value: Any, target: Target, where: str) -> Any:
             )
         return float(value)
     if not isinstance(value, list | tuple) or len(value) != 2 * len(target.names):
+        found = f"{len(value)} entries" if isinstance(value, list | tuple) else f"{str(value)[:40]!r}"
+        of_set = f" of {target.points_set}" if target.points_set else ""
         raise ManifestError(
             where,
-            f"is no list of {2 * len(target.names)} numbers",
+            f"is no list of {2 * len(target.names)} numbers{of_set}, but {found}",
             f"Order: x, y of {', '.join(target.names)}",
         )
     points = np.array(value, dtype=np.float64).reshape(-1, 2)  # K 2

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from insonate.data.sample import Batch, Sample
-from insonate.data.sampler import EpochSampler, ItemKey
+from insonate.data.sampler import Balance, EpochSampler, ItemKey
 from insonate.errors import InsonateError, RunError
 
 TIMEOUT_S = 600.0
@@ -44,6 +45,7 @@ class Loader:
         seed: of the run.
         shuffle: a new order each epoch; else the order of the dataset.
         workers: processes that read ahead; 0 reads in this one. They stay between epochs.
+        balance: shares of groups of items in an epoch, where it shuffles.
         timeout_s: without a batch from them for so long, the epoch ends with an error.
         drop_last: leave out the items that do not fill a last step.
 
@@ -57,11 +59,13 @@ class Loader:
     def __init__(
         self, dataset: ItemDataset, batch: int, *, seed: int = 0, shuffle: bool = True, workers: int = 0,
         timeout_s: float = TIMEOUT_S, drop_last: bool = True,
+        balance: Balance | None = None,
     ) -> None:  # fmt: skip
         self.dataset, self.batch, self.drop_last, self.timeout_s = dataset, batch, drop_last, timeout_s
         self.sampler = EpochSampler(
-            len(dataset), batch, seed=seed, shuffle=shuffle, rank=0, world=1, drop_last=drop_last
-        )
+            len(dataset), batch, seed=seed, shuffle=shuffle, rank=0, world=1, drop_last=drop_last,
+            balance=balance if shuffle else None,
+        )  # fmt: skip
         with _quiet():
             self._torch: DataLoader[Batch | InsonateError] = DataLoader(
                 _Fetch(dataset),
@@ -160,8 +164,8 @@ def collate(samples: Sequence[Sample], step_seed: int = 0) -> Batch:
     if "original_mask" in first:
         batch["original_mask"] = [s["original_mask"] for s in samples]
     if "points" in first:
-        batch["points_xy"] = _stack([s["points"] for s in samples]).float()  # B K 2
-        batch["visible"] = _stack([s["visible"] for s in samples])  # B K
+        batch["points_xy"] = _padded([s["points"] for s in samples]).float()  # B K 2
+        batch["visible"] = _padded([s["visible"] for s in samples])  # B K
     if "label" in first:
         batch["label"] = torch.tensor([s["label"] for s in samples])  # B
     if "value" in first:
@@ -193,6 +197,11 @@ def _as_is(batch: Any) -> Any:
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([t.as_subclass(Tensor) for t in tensors])
+
+
+def _padded(tensors: Sequence[Tensor]) -> Tensor:
+    """Stacked, with zeros behind those that have fewer rows."""
+    return pad_sequence([t.as_subclass(Tensor) for t in tensors], batch_first=True)
 
 
 @contextlib.contextmanager

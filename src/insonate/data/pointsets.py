@@ -9,6 +9,7 @@ IVC follow the challenge's columns, with 上下 and 左右 written as long and t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from insonate.data.pointorders import INTERNAL
 from insonate.data.targets import PointsTarget
@@ -22,10 +23,15 @@ class PointSet:
     names: tuple[str, ...]
     hflip: tuple[int, ...]
     vflip: tuple[int, ...]
+    group: Literal["fetal", "intrapartum", "cardiac"]
+    """field of the view; models may share parts within it"""
 
     def target(self, column: str) -> PointsTarget:
         """What a dataset reads for these points."""
-        return PointsTarget(column=column, names=self.names, hflip=self.hflip, rules=INTERNAL[self.name])
+        return PointsTarget(
+            column=column, names=self.names, hflip=self.hflip, rules=INTERNAL[self.name],
+            points_set=self.name,
+        )  # fmt: skip
 
 
 def _pairs(*names: str) -> tuple[str, ...]:
@@ -43,29 +49,39 @@ POINT_SETS: dict[str, PointSet] = {
             names=("symphysis_inferior", "symphysis_superior", "head_nearest", "head_tangent"),
             hflip=(0, 1, 2, 3),
             vflip=(0, 1, 2, 3),
+            group="intrapartum",
         ),
-        PointSet(name="FUGC", names=("canal_left", "canal_right"), hflip=(1, 0), vflip=(0, 1)),
+        PointSet(
+            name="FUGC", names=("canal_left", "canal_right"), hflip=(1, 0), vflip=(0, 1), group="intrapartum"
+        ),
         PointSet(
             name="FA",
             names=("vertical_upper", "vertical_lower", "horizontal_right", "horizontal_left"),
             hflip=(0, 1, 3, 2),
             vflip=(1, 0, 2, 3),
+            group="fetal",
         ),
         PointSet(
             name="HC",
             names=("bpd_upper", "bpd_lower", "ofd_right", "ofd_left"),
             hflip=(0, 1, 3, 2),
             vflip=(1, 0, 2, 3),
+            group="fetal",
         ),
-        PointSet(name="IVC", names=("IVC_p1", "IVC_p2"), hflip=(0, 1), vflip=(1, 0)),
-        PointSet(name="PLAX", names=_PLAX, hflip=tuple(range(22)), vflip=tuple(range(22))),
-        PointSet(name="PSAX", names=_pairs("RVOT", "PA"), hflip=(0, 1, 3, 2), vflip=(1, 0, 2, 3)),
+        PointSet(name="IVC", names=("IVC_p1", "IVC_p2"), hflip=(0, 1), vflip=(1, 0), group="cardiac"),
+        PointSet(name="PLAX", names=_PLAX, hflip=tuple(range(22)), vflip=tuple(range(22)), group="cardiac"),
+        PointSet(
+            name="PSAX", names=_pairs("RVOT", "PA"), hflip=(0, 1, 3, 2), vflip=(1, 0, 2, 3), group="cardiac"
+        ),
         PointSet(
             name="A4C",
             names=_A4C,
             hflip=(0, 1, 3, 2, 4, 5, 7, 6, 8, 9, 11, 10, 12, 13, 15, 14),
             vflip=tuple(range(16)),
+            group="cardiac",
         ),
-        PointSet(name="fetal_femur", names=("femur_left", "femur_right"), hflip=(1, 0), vflip=(0, 1)),
+        PointSet(
+            name="fetal_femur", names=("femur_left", "femur_right"), hflip=(1, 0), vflip=(0, 1), group="fetal"
+        ),
     )
 }

@@ -37,6 +37,8 @@ class Meta:
     site: str = ""
     vendor: str = ""
     frame: int = 0
+    points_set: str = ""
+    """which of several sets of points the item is labelled with; empty where it does not say"""
     extra: tuple[tuple[str, str], ...] = field(default=())
 
     def to_original(self, points_xy: np.ndarray) -> np.ndarray:
@@ -77,8 +79,8 @@ class Batch(TypedDict):
     """64-bit, a pure function of (run seed, epoch, step), equal on all ranks"""
     mask: NotRequired[Tensor]  # B H W, int64
     original_mask: NotRequired[list[np.ndarray]]  # B masks, each of its original's size
-    points_xy: NotRequired[Tensor]  # B K 2, model-input pixels
-    visible: NotRequired[Tensor]  # B K, bool
+    points_xy: NotRequired[Tensor]  # B K 2, model-input pixels; K of the largest set, the rest is 0
+    visible: NotRequired[Tensor]  # B K, bool; False beyond an item's own points
     label: NotRequired[Tensor]  # B, int64
     value: NotRequired[Tensor]  # B, float
     weight: NotRequired[Tensor]  # B, float

@@ -50,6 +50,17 @@ class PointsTarget:
     """order of the points after the image was mirrored left-right"""
     rules: tuple[PairRule, ...] = ()
     """of pairs whose order follows from where they lie; an augmentation may change it"""
+    points_set: str = ""
+    """name of the set; rows whose column `points_set` names another one are left out"""
 
 
-Target = ClassTarget | ValueTarget | MaskTarget | PointsTarget
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointSetsTarget:
+    """Keypoints of several sets; each row's column `points_set` names its own, other sets are left out."""
+
+    column: str
+    sets: dict[str, PointsTarget]
+
+
+RowTarget = ClassTarget | ValueTarget | MaskTarget | PointsTarget
+Target = RowTarget | PointSetsTarget

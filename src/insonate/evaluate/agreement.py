@@ -107,7 +107,7 @@ def point_errors(
     if not truths or truths[0].kind != "keypoints":
         return None
     patients = [truth.meta.patient_id for truth in truths]
-    apart = np.stack([p.value - t.value for p, t in zip(predictions, truths, strict=True)])  # N K 2
+    apart = np.stack([p.placed() - t.value for p, t in zip(predictions, truths, strict=True)])  # N K 2
     radial_px = np.linalg.norm(apart, axis=-1)  # N K
     labelled = np.stack([np.isfinite(truth.value).all(axis=-1) for truth in truths])  # N K
     radial_mm = np.linalg.norm(apart * _mm_per_px(truths), axis=-1)

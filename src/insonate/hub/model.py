@@ -102,12 +102,12 @@ class Model:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names that `predict` takes: of its own task (the column), and of those in its parts."""
-        own = () if self.task is None else (self.task.config.column,)
+        """Names that `predict` takes: of its own task (the column, or its sets), and of its parts' tasks."""
+        own = () if self.task is None else self.task.choices()
         return own + names_of(self.parts)
 
     def task_named(self, name: str | None) -> Task:
-        """The task of a name (one of `tasks`); for none its own, or the only one.
+        """The task of a name (one of `tasks`, in upper or lower case); for none its own, or the only one.
 
         Raises:
             ModelError: there is none, not this one, or more than one.
@@ -117,17 +117,20 @@ class Model:
             raise ModelError(
                 self._name(), "has no task, it only embeds", "Use `embed`, or train a task on it first"
             )
-        if name is None and self.task is None and len(names) > 1:
+        own = () if self.task is None else self.task.choices()
+        if name is None and len(own or names) > 1:
             raise ModelError(self._name(), f"has the tasks {', '.join(names)}", "Say task=NAME")
-        if name is not None and name not in names:
+        wanted = names[0] if name is None else name
+        found = next((one for one in names if one.casefold() == wanted.casefold()), None)
+        if found is None:
             raise ModelError(
                 self._name(),
                 f"no task is called {name!r}, there are {', '.join(names)}",
-                nearest(name, names),
+                nearest(wanted, names),
             )
-        if self.task is not None and name in {None, self.task.config.column}:
-            return self.task
-        return task_of(name or names[0], self.backbone, self.parts).to(self.device)
+        if self.task is not None and found in own:
+            return self.task.chosen(found)
+        return task_of(found, self.backbone, self.parts).to(self.device)
 
     def predict(
         self, media: Media | Sequence[Media], *, tta: bool = True, task: str | None = None
@@ -177,7 +180,7 @@ class Model:
         chosen = self.task_named(task)
         batches = [None if one is None else _first_of(next(self._batches(one))) for one in media]
         with torch.inference_mode():
-            tokens = [None if one is None else self.backbone(one["image"]).patch for one in batches]  # 1 N D
+            tokens = [None if one is None else chosen.backbone(one["image"]).patch for one in batches]  # 1 N D
             chosen = study_task(chosen, tokens)
         batch = next(one for one in batches if one is not None)
         return _predicted(chosen, batch, tta=False)[0]

@@ -106,7 +106,22 @@ class AttentiveHead(nn.Module):
         return tokens.view(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)  # B heads N d
 
 
-class ViTPoseHead(nn.Module):
+class PointMaps(nn.Module):
+    """A 1×1 convolution: one unnormalised map a point, times a learned sharpness."""
+
+    def __init__(self, width: int, num_points: int) -> None:
+        super().__init__()
+        self.final = nn.Conv2d(width, num_points, kernel_size=1)
+        self.log_tau = nn.Parameter(torch.tensor([math.log(FIRST_TAU)]))  # 1-D: FSDP2 shards no scalars
+        nn.init.normal_(self.final.weight, std=FINAL_STD)
+        nn.init.zeros_(self.final.bias)  # type: ignore[arg-type]  # bias=True
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features B width h w → heat maps B K h w, fp32: logits times tau."""
+        return self.final(features).float() * self.log_tau.float().exp()
+
+
+class ViTPoseHead(PointMaps):
     """Two deconvolutions and a 1×1 convolution: one unnormalised map a point, at 4 times the token grid.
 
     K = 4 on 768 channels has 4,196,356 parameters, and `log_tau`. Source: Xu et al. 2022 (ViTPose, arXiv
@@ -114,23 +129,21 @@ class ViTPoseHead(nn.Module):
     """
 
     def __init__(self, embed_dim: int, num_points: int, width: int = 256) -> None:
-        super().__init__()
-        self.deconv = nn.Sequential(
-            *_doubling(embed_dim, width),
-            *_doubling(width, width),
-        )
-        self.final = nn.Conv2d(width, num_points, kernel_size=1)
-        self.log_tau = nn.Parameter(torch.tensor([math.log(FIRST_TAU)]))  # 1-D: FSDP2 shards no scalars
-        for layer in self.deconv:
-            if isinstance(layer, nn.ConvTranspose2d):
-                nn.init.normal_(layer.weight, std=0.001)
-        nn.init.normal_(self.final.weight, std=FINAL_STD)
-        nn.init.zeros_(self.final.bias)  # type: ignore[arg-type]  # bias=True
+        super().__init__(width, num_points)
+        self.deconv = doubled_twice(embed_dim, width, nn.BatchNorm2d)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        """Tokens → heat maps B K 4h 4w, fp32: logits times tau."""
-        features = self.deconv(token_map(tokens))  # B width 4h 4w
-        return self.final(features).float() * self.log_tau.float().exp()  # B K 4h 4w
+    def forward(self, tokens: Tokens) -> Tensor:  # type: ignore[override]  # a head reads tokens
+        """Tokens → heat maps B K 4h 4w, fp32."""
+        return super().forward(self.deconv(token_map(tokens)))
+
+
+def doubled_twice(embed_dim: int, width: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    """ViTPose's trunk: B D h w → B width 4h 4w by two transposed convolutions with norm and ReLU."""
+    layers = [*_doubling(embed_dim, width, norm), *_doubling(width, width, norm)]
+    for layer in layers:
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=0.001)
+    return nn.Sequential(*layers)
 
 
 def pyramid_channels(backbone: Backbone) -> list[int]:
@@ -156,9 +169,9 @@ POOLED_HEADS: dict[str, Callable[[int, int], nn.Module]] = {
 """heads that give one vector an item, by their name in recipes"""
 
 
-def _doubling(before: int, after: int) -> tuple[nn.Module, ...]:
+def _doubling(before: int, after: int, norm: Callable[[int], nn.Module]) -> tuple[nn.Module, ...]:
     up = nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1, bias=False)
-    return up, nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+    return up, norm(after), nn.ReLU(inplace=True)
 
 
 def _small_linear(before: int, after: int) -> nn.Linear:

@@ -41,6 +41,11 @@ def mass_near(probs: Tensor, centre: Tensor) -> Tensor:
     return (probs * near).sum(dim=(-2, -1))
 
 
+def peak(probs: Tensor) -> Tensor:
+    """The largest probability of each map in multiples of the even map's, B K: 1 for the even one."""
+    return probs.amax(dim=(-2, -1)) * probs.shape[-1] * probs.shape[-2]
+
+
 def jensen_shannon(heatmaps: Tensor, centre: Tensor) -> Tensor:
     """Divergence of each map from a Gaussian of 1 cell at `centre`, B K, in nats (at most ln 2).
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from insonate.data import InputFormat, Loader, Manifest, ManifestDataset, collate
+from insonate.data import Batch, InputFormat, Loader, Manifest, ManifestDataset, collate
 from insonate.data.manifest import patient_key
+from insonate.data.sampler import Balance
 from insonate.errors import RecipeError, nearest
 from insonate.evaluate import predict_loop
 from insonate.hub import load
@@ -38,6 +39,8 @@ class Built:
     loader: Loader
     validate: Callable[[Objective | Task], dict[str, float]] | None
     """mean scores over the validation split; none where the recipe has no such split"""
+    settle: Callable[[Task], None]
+    """fits what a task fits on held-out items; nothing where there are none"""
     digests: dict[str, str]
     """name of each part of the data, for people → digest of what is read of its rows"""
     notes: tuple[str, ...] = ()
@@ -65,21 +68,26 @@ def build(recipe: Recipe) -> Built:
         raise RecipeError(where, what, "Add items, or make data.batch smaller")
     if isinstance(method, Regression):
         method.fit(dataset.labels)
-    loader = Loader(dataset, data.batch, seed=recipe.seed, workers=data.workers, timeout_s=data.timeout_s)
+    sets = dataset.sets()
+    loader = Loader(
+        dataset, data.batch, seed=recipe.seed, workers=data.workers, timeout_s=data.timeout_s,
+        balance=None if sets is None or data.balance == 1 else Balance(sets, data.balance),
+    )  # fmt: skip
     digests = {f"the rows of data.split {data.split!r} in {data.manifest}": dataset.digest()}
-    validate = None
+    validate, settle = None, _nothing_held_out
     if held_out is not None:
         kept = ManifestDataset(held_out, fmt, target)
         digests[f"the rows of data.val_split {data.val_split!r} in {data.manifest}"] = kept.digest()
         _check_monitor(method, kept, recipe)
-        validate = validation(kept, recipe)
+        validate, settle = validation(kept, recipe), settling(kept, recipe)
     notes = list(manifest.notes)
     if dataset.left_out:
         notes.append(f"{where}: {dataset.left_out} of {len(train)} items have no label and are left out")
     used = train.with_rows(dataset.rows)
     return Built(
-        method=method, manifest=used, loader=loader, validate=validate, digests=digests, notes=tuple(notes)
-    )
+        method=method, manifest=used, loader=loader, validate=validate, settle=settle, digests=digests,
+        notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _check_monitor(method: Objective | Task, dataset: ManifestDataset, recipe: Recipe) -> None:
@@ -169,16 +177,37 @@ def validation(dataset: ManifestDataset, recipe: Recipe) -> Callable[[Objective 
     """Mean scores of a task, or the loss of an objective, over a held-out dataset."""
 
     def validate(method: Objective | Task) -> dict[str, float]:
-        data = recipe.data
-        loader = Loader(
-            dataset, min(data.batch, len(dataset)), seed=recipe.seed, shuffle=False, drop_last=False,
-            workers=data.workers, timeout_s=data.timeout_s,
-        )  # fmt: skip
+        loader = _in_order(dataset, recipe)
         if isinstance(method, Task):
             return mean_scores(method, *predict_loop(method, loader))
         return {"val_loss": mean_loss(method, loader)}
 
     return validate
+
+
+def settling(dataset: ManifestDataset, recipe: Recipe) -> Callable[[Task], None]:
+    """`Task.settle` over a held-out dataset."""
+
+    @torch.no_grad()
+    def settle(task: Task) -> None:
+        task.eval()
+        device = next(task.parameters()).device
+        batches = _in_order(dataset, recipe).epoch(0)
+        task.settle(Batch(**{**batch, "image": batch["image"].to(device)}) for batch in batches)
+
+    return settle
+
+
+def _nothing_held_out(task: Task) -> None:
+    pass
+
+
+def _in_order(dataset: ManifestDataset, recipe: Recipe) -> Loader:
+    data = recipe.data
+    return Loader(
+        dataset, min(data.batch, len(dataset)), seed=recipe.seed, shuffle=False, drop_last=False,
+        workers=data.workers, timeout_s=data.timeout_s,
+    )  # fmt: skip
 
 
 def mean_scores(

@@ -174,6 +174,8 @@ def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> R
     method = build_method(without_weights(recipe)) if in_pieces else built.method
     if fitted.best is not None or in_pieces:
         load_weights(fitted.best or run_dir / CHECKPOINTS / f"step-{fitted.steps:08d}", method)
+    if isinstance(method, Task):
+        built.settle(method)
     metrics = fitted.last if built.validate is None else built.validate(method)
     method.cpu().eval()
     info = {"recipe": resolved(recipe), "data": describe(built.manifest), "metrics": metrics}

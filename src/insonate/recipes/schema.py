@@ -66,6 +66,9 @@ class DataRecipe(Options):
     """the same for validation; null = none"""
     fraction: float = Field(default=1.0, gt=0, le=1)
     """share of the training patients that is used"""
+    balance: float = Field(default=0.5, ge=0.0, le=1.0)
+    """of a task of several point sets: each has a share in proportion to its number of items to this power;
+    1 = as they are, 0 = equal shares"""
     augment: Augment = Field(default_factory=Augment)
     """what training changes at random about an item; nothing by default"""
 

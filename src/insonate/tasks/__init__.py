@@ -6,13 +6,16 @@ classification     one of several classes an item
 regression         one number an item
 segmentation       a class for each pixel
 keypoints          named points, and the lengths between them
+biometry           several sets of named points on one backbone
+views              mirrored and shrunk views for test-time augmentation
+certainty          what a point's confidence is worth, learned on held-out labels
 ensemble           several keypoint models as one: median of points, soup of weights
 scores             metrics over all items
 weighted           weighted means over a batch
 drawing            what the tasks draw with
 """
 
-from insonate.tasks import classification, keypoints, regression, segmentation
+from insonate.tasks import biometry, classification, keypoints, regression, segmentation
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.build import build_task
 
@@ -22,6 +25,7 @@ __all__ = [
     "Prediction",
     "Task",
     "TaskConfig",
+    "biometry",
     "build_task",
     "classification",
     "keypoints",

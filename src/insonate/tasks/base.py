@@ -6,8 +6,9 @@ item, in pixels and mm of the original) → `score` (numbers an item) or `metric
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -62,12 +63,15 @@ class Prediction:
     """classification, regression, segmentation or keypoints"""
     meta: Meta
     value: np.ndarray
-    """probabilities (classes); scalar; mask H W of the original; or points K 2 in original pixels"""
+    """probabilities (classes); scalar; mask H W of the original; or points K 2 in original pixels, NaN where
+    there is none"""
     confidence: np.ndarray
     names: tuple[str, ...] = ()
     """of classes or points"""
     measurements: dict[str, Quantity] = field(default_factory=dict)
     """by name, with the unit in it (`hc_mm`)"""
+    warnings: tuple[str, ...] = ()
+    """what is doubtful about it, for people"""
     drawer: Callable[[Prediction], Image.Image] | None = field(default=None, repr=False, compare=False)
     """draws it on its frame, which is read again; none where it was not made from a medium"""
 
@@ -82,11 +86,17 @@ class Prediction:
             raise ModelError(self.meta.item_id, "this prediction has no frame", "Use the task's own `draw`")
         return self.drawer(self)
 
+    def placed(self) -> np.ndarray:
+        """Points K 2 as scores count them: one that was not found stands in the middle of the picture."""
+        height, width = self.meta.original_hw
+        return np.where(np.isfinite(self.value), self.value, np.array([width - 1, height - 1]) / 2)
+
     def text(self) -> str:
         """What it says, in a line."""
         if self.kind == "classification":
             return f"{self.names[int(self.value.argmax())]} {float(self.value.max()):.2f}"
         unknown = ", in px: the spacing is unknown" if self.meta.spacing is None else ""
+        unknown += "".join(f"; {doubt}" for doubt in self.warnings)
         if self.measurements:
             sizes = self.measurements.items()
             told = ", ".join(f"{name.rpartition('_')[0] if one.unit else name} {one}" for name, one in sizes)
@@ -94,13 +104,20 @@ class Prediction:
         return f"{len(self.names)} {'points' if self.kind == 'keypoints' else 'classes'}{unknown}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, but for a mask, which is a picture."""
-        shown: Any = self.value.tolist() if self.kind != "segmentation" else None
+        """JSON-ready, but for a mask, which is a picture; what is NaN becomes null."""
+        shown: Any = None if self.kind == "segmentation" else _without_nan(self.value.tolist())
         return {
             "item_id": self.meta.item_id, "frame": self.meta.frame, "task": self.task, "kind": self.kind,
             "value": shown, "names": list(self.names), "confidence": np.asarray(self.confidence).tolist(),
             "measurements": {name: one.to_dict() for name, one in self.measurements.items()},
+            "warnings": list(self.warnings),
         }  # fmt: skip
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class Task(nn.Module):
@@ -111,6 +128,14 @@ class Task(nn.Module):
     head: nn.Module
     config: TaskConfig
     floors: Mapping[str, float] = MappingProxyType({})
+
+    def choices(self) -> tuple[str, ...]:
+        """Names by which a use of the model asks for it; several where it is several tasks in one."""
+        return (self.config.column,)
+
+    def chosen(self, name: str) -> Task:
+        """The task of one of the `choices`, which shares its weights."""
+        return self
 
     @abstractmethod
     def target(self) -> Target:
@@ -139,6 +164,12 @@ class Task(nn.Module):
     @abstractmethod
     def score(self, prediction: Prediction, truth: Prediction) -> dict[str, float]:
         """Scores of one item, averaged over items by the evaluation; NaN where it does not apply."""
+
+    def settle(self, batches: Iterable[Batch]) -> None:
+        """After training: fit on held-out batches what must not be fitted on the training ones.
+
+        In eval mode under no_grad. Nothing, unless the task has such a part.
+        """
 
     def metrics(self) -> MetricCollection:
         """Metrics that need all items at once, over stacked `value`s and truth `value`s; may be empty."""

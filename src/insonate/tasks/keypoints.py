@@ -5,18 +5,22 @@ picture, so that a mirror is an exact change of sign; add (W - 1) / 2, (H - 1) /
 Loss: smooth L1 on coordinates (in pixels of a picture of 256) plus the Jensen-Shannon divergence of the map
 from a Gaussian of one cell. Sources: Xu et al. 2022 (ViTPose, arXiv 2204.12484), head; Sun et al. 2018 (arXiv
 1711.08229) and Nibali et al. 2018 (DSNT, arXiv 1801.07372), decoding and loss; confidence, projection: ours.
+A map that is nowhere three times the even one has no peak: its confidence is 0 and there is no point, which
+prediction and JSON say; in scores it stands in the middle of the picture, where such a map's mean lies.
+Several sets of points in one model: `tasks/biometry.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+import math
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
@@ -28,19 +32,38 @@ from insonate.measure.overlay import Marked, draw_marked
 from insonate.measure.points import MEASURED, measure
 from insonate.models.backbone import Backbone
 from insonate.models.heads import ViTPoseHead
-from insonate.models.heatmaps import jensen_shannon, mass_near, probabilities, soft_argmax, variance
+from insonate.models.heatmaps import jensen_shannon, mass_near, peak, probabilities, soft_argmax, variance
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
-from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
+from insonate.tasks.certainty import Certainty
+from insonate.tasks.views import View, mean_of_views, points_back, views_of, with_views
+from insonate.tasks.weighted import item_weights, weighted_mean
 
 FRAME_PX = 256
 """size of the picture in whose pixels losses and spreads are told, whatever the input size"""
 SPREAD_PX = 12.0
 """spread at which the confidence falls to 1/e"""
+NO_PEAK = 3.0
+"""a map is without a peak where it is nowhere so many times the even map"""
 NAN = float("nan")
 
 
-class KeypointsConfig(TaskConfig):
+class PointsOptions(TaskConfig):
+    """What all tasks of points may be told."""
+
+    head_width: int = Field(default=256, ge=8, le=4096)
+    """channels of the head's two transposed convolutions (ViTPose: 256)"""
+    js_weight: float = Field(default=1.0, ge=0.0)
+    """of the Jensen-Shannon term beside the coordinates"""
+    pair_margin: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """a pair ordered by x or y may be met in either order if it differs less in it, relative to its length"""
+    project: bool = True
+    """put predicted HC and FA diameters at right angles on one centre, as the labels are; their mm stay"""
+    tta_scales: tuple[Annotated[float, Field(ge=0.5, lt=1.0)], ...] = ()
+    """with TTA, sizes at which the picture and its mirror are looked at besides its own, e.g. 0.9"""
+
+
+class KeypointsConfig(PointsOptions):
     """Options of `keypoints`: a set of `insonate.data.pointsets` by name, or one's own names."""
 
     name: Literal["keypoints"] = "keypoints"
@@ -50,14 +73,6 @@ class KeypointsConfig(TaskConfig):
     """own points, where `points` is not given"""
     hflip: tuple[int, ...] = ()
     """own points: hflip[i] is the old index of the new point i after a mirror; empty = unchanged"""
-    head_width: int = Field(default=256, ge=8, le=4096)
-    """channels of the head's two transposed convolutions (ViTPose: 256)"""
-    js_weight: float = Field(default=1.0, ge=0.0)
-    """of the Jensen-Shannon term beside the coordinates"""
-    pair_margin: float = Field(default=0.05, ge=0.0, lt=1.0)
-    """a pair ordered by x or y may be met in either order if it differs less in it, relative to its length"""
-    project: bool = True
-    """put predicted HC and FA diameters at right angles on one centre, as the labels are; their mm stay"""
 
     @model_validator(mode="after")
     def _one_set(self) -> KeypointsConfig:
@@ -81,6 +96,7 @@ class Located(NamedTuple):
     centre: Tensor  # B K 2, picture sizes from the centre
     variance: Tensor  # B K, squared picture sizes
     mass: Tensor  # B K, probability within 3 cells
+    peak: Tensor  # B K, largest probability in multiples of the even map's
 
 
 @TASKS.register("keypoints", config=KeypointsConfig)
@@ -91,14 +107,24 @@ class Keypoints(Task):
     config: KeypointsConfig
     mirror: Tensor
 
-    def __init__(self, backbone: Backbone, config: KeypointsConfig) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: KeypointsConfig,
+        head: nn.Module | None = None,
+        certainty: Certainty | None = None,
+    ) -> None:
+        """Take `head` (tokens → B K h w) and `certainty` of another model, or make them."""
         super().__init__()
         self.backbone, self.config = backbone, config
         named = POINT_SETS.get(config.points or "")
         self.names = named.names if named else config.names
         self.hflip = named.hflip if named else config.hflip or tuple(range(len(self.names)))
+        self.title = config.points or config.column
         self.measured = MEASURED.get(config.points or "")
-        self.head = ViTPoseHead(backbone.spec.embed_dim, len(self.names), width=config.head_width)
+        width, count = config.head_width, len(self.names)
+        self.head = head or ViTPoseHead(backbone.spec.embed_dim, count, width=width)
+        self.certainty = certainty or Certainty()
         self.ordered_pairs = _ordered_pairs(self.hflip, axis=0)
         if named:
             self.ordered_pairs += _ordered_pairs(named.vflip, axis=1)
@@ -106,12 +132,18 @@ class Keypoints(Task):
 
     def target(self) -> PointsTarget:
         """The column of 2·K floats."""
-        rules = INTERNAL.get(self.config.points or "", ())
-        return PointsTarget(column=self.config.column, names=self.names, hflip=self.hflip, rules=rules)
+        named = self.config.points or ""
+        return PointsTarget(
+            column=self.config.column, names=self.names, hflip=self.hflip, rules=INTERNAL.get(named, ()),
+            points_set=named,
+        )  # fmt: skip
 
     def forward(self, batch: Batch) -> Losses:
         """Coordinate loss plus `js_weight` times the divergence; a point without a label gives none."""
-        maps = self._maps(batch["image"])  # B K h w
+        return self.loss(self.head(self.backbone(batch["image"])), batch)
+
+    def loss(self, maps: Tensor, batch: Batch) -> Losses:
+        """The loss of maps B K h w; of the batch, image size, labels and weights are read."""
         found = soft_argmax(probabilities(maps))  # B K 2
         wanted, visible = self._wanted(batch)  # B K 2, B K
         wanted = self._met_order(found.detach(), wanted)
@@ -123,37 +155,48 @@ class Keypoints(Task):
         return Losses(total, {"coordinates_px": coordinates.detach(), "js": divergence.detach()})
 
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
-        """Points and confidences B K; `tta`: also the mirrored batch in the same call.
+        """Points and raw confidences B K; `tta`: of the mirrored and shrunk pictures too, in the same call.
 
         With `tta`, the mirror of a picture gives exactly the mirror of its points. The confidence is
         exp(-spread / 12) times the probability near the point, the spread in pixels of a picture of 256; the
-        distance between the two views counts as spread.
+        distance of the views from their mean counts as spread. It is 0 where the maps have no peak.
         """
-        image = batch["image"]
-        if not tta:
-            return self._outputs(_locate(self._maps(image)), image)
-        both = _locate(self._maps(with_mirrored(image)))
-        straight, mirrored = (Located(*half) for half in zip(*(t.chunk(2) for t in both), strict=True))
-        mirrored = Located(*(t[:, self.mirror] for t in mirrored))
-        back = mirrored.centre * mirrored.centre.new_tensor([-1.0, 1.0])  # B K 2
-        distance = (straight.centre - back).square().sum(dim=-1)  # B K
-        fused = Located(
-            (straight.centre + back) / 2,
-            (straight.variance + mirrored.variance) / 2 + distance / 4,  # of the mixture of both
-            (straight.mass + mirrored.mass) / 2,
+        image, views = batch["image"], views_of(self.config.tta_scales, tta=tta)
+        return self.located(self.head(self.backbone(with_views(image, views))), views, image)
+
+    def located(self, maps: Tensor, views: tuple[View, ...], image: Tensor) -> Outputs:
+        """Outputs of the maps VB K h w that were made of `views` of B pictures of the size of `image`."""
+        each = Located(*(part.view(len(views), -1, *part.shape[1:]) for part in _locate(maps)))
+        order = torch.arange(maps.shape[1], device=maps.device)
+        mirror = self.mirror.to(maps.device)
+        centres = points_back(each.centre, views, mirror)  # V B K 2
+        centre = mean_of_views(centres)  # B K 2
+        apart = mean_of_views((centres - centre).square().sum(dim=-1))  # B K
+        orders = [mirror if view.mirrored else order for view in views]
+        variances = [part[:, o] / v.scale**2 for part, o, v in zip(each.variance, orders, views, strict=True)]
+        mass, highest = (
+            mean_of_views(torch.stack([part[:, o] for part, o in zip(parts, orders, strict=True)]))
+            for parts in (each.mass, each.peak)
         )
-        return self._outputs(fused, image)
+        # of the mixture of all views
+        spread_px = FRAME_PX * (mean_of_views(torch.stack(variances)) + apart).sqrt()  # B K
+        confidence = torch.exp(-spread_px / SPREAD_PX) * mass * (highest >= NO_PEAK)
+        return Outputs(centre * centre.new_tensor(image.shape[:-3:-1]), confidence)
 
     def decode(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
-        """Points in pixels of the original, projected for HC and FA; mm where the spacing is known."""
+        """Points in original pixels and their chance to be near; NaN and a warning for a map without peak."""
         rows, columns = batch["image"].shape[-2:]
         middle = np.array([columns - 1, rows - 1]) / 2  # input px
         points = outputs.values.detach().double().cpu().numpy() + middle  # B K 2
-        confidences = outputs.confidence.detach().double().cpu().numpy()  # B K
+        raw = outputs.confidence.detach().double().cpu().numpy()  # B K
+        points = np.where(raw[..., None] > 0, points, NAN)
         return [
-            self._prediction(self._projected(meta.to_original(xy), meta), confidence, meta)
-            for xy, confidence, meta in zip(points, confidences, batch["meta"], strict=True)
-        ]
+            self._prediction(
+                self._projected(meta.to_original(xy), meta),
+                np.where(seen > 0, self.certainty.chance(seen), 0.0), meta, self._doubts(seen),
+            )
+            for xy, seen, meta in zip(points, raw, batch["meta"], strict=True)
+        ]  # fmt: skip
 
     def truth(self, batch: Batch) -> list[Prediction]:
         """The labels; NaN and confidence 0 where a point has none."""
@@ -166,23 +209,47 @@ class Keypoints(Task):
         ]
 
     def score(self, prediction: Prediction, truth: Prediction) -> dict[str, float]:
-        """Mean radial error of the labelled points (`mre_px`, `mre_mm`), and one error a measurement.
+        """Mean radial error of the labelled points, and one error a measurement.
 
-        Where the challenge's order differs from ours (PSAX, A4C), `mre_official_px` is the error in that.
-        `hc_mm` gives `hc_error_mm`, and so on: NaN where either side lacks it or the label is out of range.
+        The radial error is told in pixels of the original (`mre_px`), in mm (`mre_mm`), in pixels of the
+        picture stretched to 256 × 256 (`mre_input_px`) and in percent of its diagonal (`mre_percent`).
+
+        A point that was not found stands in the middle of the picture. Where the challenge's order differs
+        from ours (PSAX, A4C), `mre_official_px` is the error in that. `hc_mm` gives `hc_error_mm`, and so on:
+        NaN where either side lacks it or the label is out of range.
         """
-        apart = prediction.value - truth.value  # K 2, px
+        height, width = truth.meta.original_hw
+        found = prediction.placed()  # K 2, px
+        apart = found - truth.value  # K 2, px
         spacing = truth.meta.spacing
         scale = (NAN, NAN) if spacing is None else (spacing.col_mm, spacing.row_mm)
-        scores = {"mre_px": _mean_norm(apart), "mre_mm": _mean_norm(apart * scale)}
+        scores = {
+            "mre_px": _mean_norm(apart), "mre_mm": _mean_norm(apart * scale),
+            "mre_input_px": _mean_norm(apart * FRAME_PX / (width, height)),
+            "mre_percent": 100 * _mean_norm(apart) / math.hypot(width, height),
+        }  # fmt: skip
         if OFFICIAL.get(self.config.points or "") != INTERNAL.get(self.config.points or ""):
             name = str(self.config.points)
-            official = to_official(prediction.value, name) - to_official(truth.value, name)  # K 2, px
+            official = to_official(found, name) - to_official(truth.value, name)  # K 2, px
             scores["mre_official_px"] = _mean_norm(official)
         for name in self.measured.names if self.measured else ():
             quantity, unit = name.rsplit("_", 1)
             scores[f"{quantity}_error_{unit}"] = _error(prediction, truth, name)
         return scores
+
+    def settle(self, batches: Iterable[Batch]) -> None:
+        """Learn on held-out batches how often a point of some confidence is near its label."""
+        outcomes = [self.outcome(self.predict(batch), batch) for batch in batches]
+        confidence, error_px = (np.concatenate(part) for part in zip(*outcomes, strict=True))
+        self.certainty.fit(confidence, error_px)
+
+    def outcome(self, outputs: Outputs, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Raw confidence and error in px of a picture of 256 of each point of a batch; NaN without label."""
+        wanted, visible = self._wanted(batch)  # B K 2, B K
+        size = outputs.values.new_tensor(batch["image"].shape[:-3:-1])  # W, H
+        error_px = FRAME_PX * (outputs.values / size - wanted.to(outputs.values)).norm(dim=-1)  # B K
+        error_px = torch.where(visible.to(error_px.device), error_px, NAN)
+        return outputs.confidence.flatten().cpu().numpy(), error_px.flatten().cpu().numpy()
 
     def trivial(self, truths: Sequence[Prediction], meta: Meta) -> Prediction:
         """The mean shape, stretched to the item's size; the centre for a point that is never labelled."""
@@ -204,9 +271,6 @@ class Keypoints(Task):
         least = f"least sure point {float(np.min(prediction.confidence)):.2f}"
         footer = f"{prediction.task} · {least} · research use only"
         return draw_marked(image, marked, truth_xy=None if truth is None else truth.value, footer=footer)
-
-    def _maps(self, image: Tensor) -> Tensor:
-        return self.head(self.backbone(image))  # B K h w
 
     def _wanted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Targets B K 2 from the centre in picture sizes (0 where missing), and which there are, B K."""
@@ -234,26 +298,36 @@ class Keypoints(Task):
         return Outputs(located.centre * located.centre.new_tensor(image.shape[:-3:-1]), confidence)
 
     def _projected(self, points_xy: np.ndarray, meta: Meta) -> np.ndarray:
-        if self.measured is None or self.measured.project is None or not self.config.project:
+        measured = self.measured
+        if measured is None or measured.project is None or not self.config.project:
             return points_xy
-        return self.measured.project(points_xy, meta.spacing)
+        if not np.isfinite(points_xy).all():
+            return points_xy
+        return measured.project(points_xy, meta.spacing)
 
-    def _prediction(self, points_xy: np.ndarray, confidence: np.ndarray, meta: Meta) -> Prediction:
+    def _doubts(self, raw: np.ndarray) -> tuple[str, ...]:
+        unseen = [name for name, seen in zip(self.names, raw, strict=True) if seen <= 0]
+        return (f"no clear place for {', '.join(unseen)}: not told",) if unseen else ()
+
+    def _prediction(
+        self, points_xy: np.ndarray, confidence: np.ndarray, meta: Meta, warnings: tuple[str, ...] = ()
+    ) -> Prediction:
         return Prediction(
-            task=self.config.points or self.config.column,
+            task=self.title,
             kind=self.kind,
             meta=meta,
             value=points_xy,
             confidence=confidence,
             names=self.names,
             measurements=measure(self.measured, points_xy, meta.spacing),
+            warnings=warnings,
         )
 
 
 def _locate(maps: Tensor) -> Located:
     probs = probabilities(maps)  # B K h w
     centre = soft_argmax(probs)  # B K 2
-    return Located(centre, variance(probs, centre), mass_near(probs, centre))
+    return Located(centre, variance(probs, centre), mass_near(probs, centre), peak(probs))
 
 
 def _ordered_pairs(permutation: tuple[int, ...], *, axis: int) -> tuple[tuple[int, int], ...]:
