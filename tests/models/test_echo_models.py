@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -10,10 +13,11 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.video.mvit import MViT
 
 import insonate
-from insonate.errors import WeightsError
+from insonate.errors import ModelError, WeightsError
 from insonate.hub import write_official
 from insonate.models import BACKBONES, build_backbone
 from insonate.models.echoprime import VIEWS, MvitOptions, _blocks
+from insonate.models.panecho_tasks import CLASSES, COLUMNS
 from insonate.models.positions import sinusoid
 from insonate.weights import read
 
@@ -33,6 +37,8 @@ def randomised(module: nn.Module) -> nn.Module:
 def returns(model, state, tmp_path) -> None:
     write_official(model, tmp_path / "back.pth")
     again = read(tmp_path / "back.pth")
+    if "weights" in state:
+        state, again = state["weights"], again["weights"]
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
 
@@ -104,7 +110,7 @@ class FrameTransformer(nn.Module):
         self.time_encoder = nn.ParameterDict({"pe": sinusoid((16, 1, 1), 32)[None]})
 
     def forward(self, clip):  # B C T H W
-        frames = clip.transpose(1, 2).flatten(0, 1)
+        frames = clip.reshape(-1, clip.shape[1], *clip.shape[3:])  # as theirs: the axes are not moved
         pooled = self.encoder["model"](frames).reshape(len(clip), clip.shape[2], -1)
         return self.transformer(pooled + self.time_encoder["pe"][0, : clip.shape[2]]).mean(1)
 
@@ -113,7 +119,7 @@ class MultiTask(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = FrameTransformer()
-        for name, outputs in {"EF": 1, "RASize": 1, "LVSize": 3, "E|EAvg": 1}.items():
+        for name, outputs in {"EF": 1, "RASize": 1, "LVSize": 3, "E|EAvg": 1, "GLS": 1, "new": 2}.items():
             self.add_module(f"{name}_head", nn.Sequential(nn.Dropout(0.25), nn.Linear(32, outputs)))
 
 
@@ -132,10 +138,36 @@ def test_panecho_gives_the_values_of_its_tasks(tmp_path, frames) -> None:
     values = model.parts["heads"][1](tokens)
     close(values["LVSize"], net.LVSize_head[1](features))
     close(values["RASize"], 1 - net.RASize_head[1](features))
-    assert values.keys() == {"EF", "RASize", "LVSize", "E|EAvg"}
+    assert model.tasks == tuple(values) == ("EF", "RASize", "LVSize", "E|EAvg", "GLS", "new")
     assert model.report.ignored == {"encoder.time_encoder.pe": "computed from the time"}
     saved = insonate.load(model.save_pretrained(tmp_path / "m"))
     close(saved.parts["heads"][1](saved.backbone(clip.transpose(1, 2)))["EF"], values["EF"])
+    if frames == 16:
+        returns(saved, {"weights": net.state_dict()}, tmp_path)
+
+
+def test_heads_of_panecho_are_tasks(tmp_path) -> None:
+    torch.manual_seed(3)
+    net = MultiTask().eval()
+    torch.save({"weights": net.state_dict()}, tmp_path / "panecho.pt")
+    model = insonate.load(tmp_path / "panecho.pt", input_size=32)
+    loop = np.random.default_rng(0).integers(0, 255, (16, 40, 50, 1), dtype=np.uint8)
+    clip = torch.stack([model.preprocess(frame)[0] for frame in loop])[None]
+    features = net.encoder(clip.transpose(1, 2))
+    found = {name: model.predict(loop, task=name, tta=False) for name in model.tasks}
+    logit = net.RASize_head[1](features).item()
+    assert found["RASize"].names == ("Dilated", "Normal")
+    assert found["RASize"].value[1] == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-4)
+    assert found["LVSize"].names == ("Mildly Increased", "Moderately|Severely Increased", "Normal")
+    np.testing.assert_allclose(found["LVSize"].value, net.LVSize_head[1](features).softmax(-1)[0], rtol=1e-4)
+    assert found["new"].names == ("0", "1")
+    (ef,) = found["EF"].measurements.values()
+    assert (ef.unit, ef.value) == ("percent", pytest.approx(net.EF_head[1](features).item(), rel=1e-4))
+    assert float(found["GLS"].value) == pytest.approx(-net.GLS_head[1](features).item(), rel=1e-4)
+    assert len(CLASSES) == 19
+    assert len(COLUMNS) == 21
+    with pytest.raises(ModelError, match="no task is called 'LVSice'"):
+        model.predict(loop, task="LVSice")
 
 
 def test_published_panecho_has_the_published_size() -> None:

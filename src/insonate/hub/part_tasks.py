@@ -1,4 +1,4 @@
-"""Tasks that the parts of an official encoder hold: each keypoint head, the probe of a V-JEPA.
+"""Tasks that the parts of an official encoder hold: keypoint heads, PanEcho's heads, the probe of a V-JEPA.
 
 They share the modules of `Model.parts` and are made when asked for; a model folder stores the parts alone.
 Shapes: B items, N tokens of a clip, S clips of a study, D channels, O outputs.
@@ -17,8 +17,11 @@ from insonate.data.pointsets import POINT_SETS
 from insonate.errors import ModelError, WeightsError
 from insonate.models import Backbone, LoadReport, load_official
 from insonate.models.backbone import Tokens
+from insonate.models.panecho import PanEchoHeads
+from insonate.models.panecho_tasks import task_options
 from insonate.models.probes import AttentiveProbe, LinearProbe
 from insonate.models.sonichu import PoseHeads
+from insonate.models.vit import VisionTransformer
 from insonate.tasks import build_task
 from insonate.tasks.base import Task
 
@@ -30,16 +33,36 @@ CHEAPEST = 8
 
 
 class TokenHead(nn.Module):
-    """A probe as the head of a task; `ignore` (1 SN) is True for the tokens of missing clips."""
+    """A probe as the head of a task.
 
-    def __init__(self, probe: Probe, ignore: Tensor | None = None) -> None:
+    Args:
+        probe: it.
+        value: of several values the number of this one.
+        ignore: 1 SN, True for the tokens of missing clips.
+    """
+
+    def __init__(self, probe: Probe, value: int | None = None, ignore: Tensor | None = None) -> None:
         super().__init__()
         self.probe: Probe = probe
-        self.ignore = ignore
+        self.value, self.ignore = value, ignore
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Tokens → B O."""
-        return self.probe(tokens.patch, self.ignore)
+        """Tokens → B O, or B 1 of one value."""
+        found = self.probe(tokens.patch, self.ignore)
+        return found if self.value is None else found[:, self.value, None]
+
+
+class Leveled(nn.Module):
+    """An encoder whose tokens are those of some of its blocks, one after the other; it shares its modules."""
+
+    def __init__(self, backbone: VisionTransformer, taps: Sequence[int]) -> None:
+        super().__init__()
+        self.backbone, self.taps = backbone, tuple(taps)
+
+    def forward(self, x: Tensor) -> Tokens:
+        """Picture or clip → tokens B LN D, each level after the final norm."""
+        levels = self.backbone.intermediate(x, self.taps)
+        return levels[-1]._replace(patch=torch.cat([level.patch for level in levels], dim=1))
 
 
 class Given(nn.Module):
@@ -58,23 +81,23 @@ def names_of(parts: Parts) -> tuple[str, ...]:
     """Names of the tasks in the parts."""
     names: list[str] = []
     for name, (_, module) in parts.items():
-        if isinstance(module, PoseHeads):
+        if isinstance(module, PoseHeads | PanEchoHeads):
             names += module.heads
         if isinstance(module, Probe):
-            names.append(name)
+            names += module.config.values or (name,)
     return tuple(names)
 
 
 def task_of(name: str, backbone: Backbone, parts: Parts) -> Task:
-    """The task that a part holds, one of `names_of`, in eval mode, sharing its modules.
-
-    Raises:
-        ModelError: it is a probe that gives several values.
-    """
+    """The task that a part holds, one of `names_of`, in eval mode, sharing its modules."""
     for _, module in parts.values():
         if isinstance(module, PoseHeads) and name in module.heads:
             return _pose(name, backbone, module)
-    return _probe(name, backbone, parts[name][1])
+        if isinstance(module, PanEchoHeads) and name in module.heads:
+            options = task_options(name, len(module.heads[name].get_parameter("bias")))
+            return _around(_build(backbone, options), module.task_head(name))
+    module = next(module for _, module in parts.values() if isinstance(module, Probe))
+    return _probe(name, backbone, module)
 
 
 def study_task(task: Task, tokens: Sequence[Tensor | None]) -> Task:
@@ -101,7 +124,7 @@ def study_task(task: Task, tokens: Sequence[Tensor | None]) -> Task:
     filled = [torch.zeros_like(known) if one is None else one for one in tokens]
     missing = torch.tensor([one is None for one in tokens], device=known.device)
     ignore = missing.repeat_interleave(known.shape[1])[None] if bool(missing.any()) else None  # 1 SN
-    task.head = TokenHead(head.probe, ignore)
+    task.head = TokenHead(head.probe, head.value, ignore)
     task.backbone = Given(torch.cat(filled, dim=1))  # type: ignore[assignment]  # it stands for one
     return task.eval()
 
@@ -143,6 +166,12 @@ def read_probe(
             path, f"reads tokens of {part.options['width']} channels, the encoder has {width}",
             "Take the probe of this encoder",
         )  # fmt: skip
+    taps = part.options.get("taps", ())
+    blocks = len(backbone.blocks) if isinstance(backbone, VisionTransformer) else 0
+    if taps and max(taps) >= blocks:
+        raise WeightsError(
+            path, f"reads block {max(taps)}, the encoder has {blocks} that can be read", "Correct probe_taps"
+        )
     return part.options, loaded.parts[PROBE], loaded.report
 
 
@@ -163,21 +192,20 @@ def _pose(name: str, backbone: Backbone, module: PoseHeads) -> Task:
     return _around(_build(backbone, options), head)
 
 
-def _probe(name: str, backbone: Backbone, module: Any) -> Task:
-    """A classification where the probe has classes, a regression where it gives one value.
-
-    Raises:
-        ModelError: it gives several values.
-    """
+def _probe(name: str, backbone: Backbone, module: Probe) -> Task:
+    """A classification where the probe has classes, else the regression of the value of this name."""
     config = module.config
-    options: dict[str, Any] = {"name": "regression", "column": name, "mean": config.mean, "std": config.std}
+    number = config.values.index(name) if config.values else 0
+    options: dict[str, Any] = {"name": "regression", "column": name}
+    if config.mean:
+        options |= {"mean": config.mean[number], "std": config.std[number]}
     if config.classes:
         options = {"name": "classification", "column": name, "classes": list(config.classes)}
-    elif config.outputs > 1:
-        raise ModelError(
-            "task", f"{name} gives {config.outputs} values", "Call model.parts['probe'][1](tokens.patch)"
-        )
-    return _around(_build(backbone, options), TokenHead(module))
+    task = _around(_build(backbone, options), TokenHead(module, number if config.values else None))
+    if config.taps:
+        assert isinstance(backbone, VisionTransformer)  # see read_probe
+        task.backbone = Leveled(backbone, config.taps)  # type: ignore[assignment]  # it stands for one
+    return task
 
 
 def _build(backbone: Backbone, options: Mapping[str, Any]) -> Task:

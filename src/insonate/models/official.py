@@ -29,7 +29,7 @@ from insonate.weights.source import Converted, Source
 ARGUMENTS = (
     "family", "which", "heads", "input_size", "frames", "tubelet", "patch", "depth", "width", "use_rope",
     "resize_position", "predictor_heads", "classes", "views", "clips", "taps", "text_heads", "timm_name",
-    "temperature", "interpolate_rope", "target_mean", "target_std", "sha256",
+    "temperature", "interpolate_rope", "values", "target_mean", "target_std", "sha256",
 )  # fmt: skip
 """what callers may say about a checkpoint"""
 PIN = "published"

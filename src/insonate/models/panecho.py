@@ -2,23 +2,28 @@
 
 Source: Holste et al. 2025 (doi 10.1001/jama.2025.8731), CarDS-Yale/PanEcho; weights CC BY-NC-SA 4.0.
 Page: docs/models/panecho.md.
+The authors' code hands a clip to the ConvNeXt as `reshape(BT, C, H, W)` of B C T H W, without moving the
+axes: a picture of theirs is three planes that follow each other, all frames of the first channel before those
+of the second. Their weights are trained so; it is done here too.
 Shapes: B items, T frames, C channels, H W input, D channels, O outputs of a head.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from insonate.errors import WeightsError
 from insonate.models.backbone import BACKBONES, Backbone, BackboneSpec, Tokens, as_clip
 from insonate.models.conventions import Conventions, conventions
 from insonate.models.convnext import CustomConvNextOptions, convnext
-from insonate.models.layouts import Bundle, register
+from insonate.models.layouts import Bundle, Exportable, exports, register
+from insonate.models.panecho_tasks import PanEchoHead
 from insonate.models.parts import PARTS
 from insonate.models.positions import sinusoid
-from insonate.models.torchvision_names import convnext_from_torchvision
+from insonate.models.torchvision_names import convnext_from_torchvision, convnext_to_torchvision
 from insonate.models.transformer import LAYER_NORM_EPS, PostNormBlock
 from insonate.options import Options
 from insonate.weights.source import Converted, Hints, Part, Source
@@ -30,7 +35,7 @@ TURNED = frozenset({
     "MVStenosis", "AVStructure", "RASize", "RVSystolicFunction", "LVWallThickness-increased-modsev",
     "LVWallThickness-increased-any", "pericardial-effusion",
 })  # fmt: skip
-"""heads whose output the authors give as 1 - value"""
+"""heads whose output, a logit too, the authors give as 1 - output"""
 LAYERS = {
     "self_attn.in_proj_weight": "attn.qkv.weight", "self_attn.in_proj_bias": "attn.qkv.bias",
     "self_attn.out_proj.weight": "attn.proj.weight", "self_attn.out_proj.bias": "attn.proj.bias",
@@ -78,7 +83,7 @@ class FrameTransformer(Backbone):
     def forward(self, x: Tensor) -> Tokens:
         """See `Backbone.forward`; the mean of the patch tokens is what the authors' encoder gives."""
         clip = as_clip(x, self.spec)
-        pooled = self.image(clip.flatten(0, 1)).patch.mean(dim=1)  # BT D
+        pooled = self.image(_pictures(clip)).patch.mean(dim=1)  # BT D
         tokens = self.image_norm(pooled).unflatten(0, clip.shape[:2])  # B T D
         tokens = tokens + times(clip.shape[1], tokens.shape[-1]).to(tokens)
         for block in self.blocks:
@@ -88,7 +93,7 @@ class FrameTransformer(Backbone):
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.pyramid`: of the frames, averaged."""
         clip = as_clip(x, self.spec)
-        maps = self.image.pyramid(clip.flatten(0, 1))  # BT D' h w
+        maps = self.image.pyramid(_pictures(clip))  # BT D' h w
         return [one.reshape(*clip.shape[:2], *one.shape[1:]).mean(dim=1) for one in maps]
 
     def layers(self) -> list[nn.Module]:
@@ -98,6 +103,11 @@ class FrameTransformer(Backbone):
     def pyramid_layers(self) -> list[nn.Module]:
         """See `Backbone.pyramid_layers`: nothing over the frames."""
         return self.image.layers()[:-1]
+
+
+def _pictures(clip: Tensor) -> Tensor:
+    """B T C H W → BT C H W, as the authors cut it: see the module."""
+    return clip.transpose(1, 2).reshape(-1, *clip.shape[2:])
 
 
 def times(count: int, dim: int) -> Tensor:
@@ -131,8 +141,12 @@ class PanEchoHeads(nn.Module):
             {name: nn.Linear(options.width, count) for name, count in options.outputs.items()}
         )
 
+    def task_head(self, name: str) -> PanEchoHead:
+        """The head of a name as the head of a task, sharing its weights."""
+        return PanEchoHead(name, self.heads[name])
+
     def forward(self, tokens: Tokens) -> dict[str, Tensor]:
-        """Tokens → name of a task → B O, as the authors' model gives it."""
+        """Tokens → name of a task → B O, as the authors' model gives it: see `TURNED`."""
         pooled = tokens.patch.mean(dim=1)  # B D
         found = {name: head(pooled) for name, head in self.heads.items()}
         return {name: 1 - value if name in TURNED else value for name, value in found.items()}
@@ -175,3 +189,30 @@ def convert_panecho(bundle: Bundle, hints: Hints, source: Source) -> Converted:
         part = {"name": "panecho_heads", "width": width, "outputs": outputs}
         parts["heads"] = Part(options=part, state=weights)
     return Converted(family="panecho", backbone=options, state=state, parts=parts, info={"license": LICENSE})
+
+
+@exports("panecho")
+def export_panecho(model: Exportable) -> dict[str, Any]:
+    """Encoder and heads as the authors' release has them, times of the frames too.
+
+    Raises:
+        WeightsError: it is no PanEcho.
+    """
+    if model.backbone["name"] != "panecho":
+        raise WeightsError("model", "is no PanEcho", "Take another layout")
+    image = {n.removeprefix("image."): t for n, t in model.state.items() if n.startswith("image.")}
+    official = {f"encoder.encoder.model.{n}": t for n, t in convnext_to_torchvision(image).items()}
+    for end in ("weight", "bias"):
+        official[f"encoder.encoder.model.classifier.0.{end}"] = model.state[f"image_norm.{end}"]
+    theirs = {ours: name for name, ours in LAYERS.items()}
+    for name, tensor in model.state.items():
+        kind, _, rest = name.partition(".")
+        number, _, inside = rest.partition(".")
+        if kind == "blocks":
+            official[f"encoder.transformer.layers.{number}.{theirs.get(inside, inside)}"] = tensor
+    width = len(model.state["image_norm.bias"])
+    official["encoder.time_encoder.pe"] = times(model.backbone["frames"], width)[None].clone()
+    for name, tensor in model.parts.get("heads", {}).items():
+        head, _, end = name.removeprefix("heads.").rpartition(".")
+        official[f"{head}_head.1.{end}"] = tensor
+    return {"weights": official}

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from insonate.errors import ModelError, WeightsError
@@ -80,10 +80,14 @@ class ProbeOptions(Options):
     """classes, or values"""
     classes: tuple[str, ...] = ()
     """names of its classes; empty where it gives values"""
-    mean: float | None = None
-    """of a value: the probe gives (value - mean) / std; none: the value itself"""
-    std: float | None = Field(default=None, gt=0.0)
+    values: tuple[str, ...] = ()
+    """names of several values"""
+    mean: tuple[float, ...] = ()
+    """of each value: the probe gives (value - mean) / std; none: the value itself"""
+    std: tuple[PositiveFloat, ...] = ()
     """see mean"""
+    taps: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """blocks of the encoder, from 0, whose normed tokens it reads, one after the other; none = the last"""
     final: Literal["linear", "regressor", "mlp"] = "linear"
     """name of its last layer in the authors' files"""
 
@@ -307,27 +311,66 @@ def _slots_of(source: Source, state: dict[str, Tensor], hints: Hints) -> dict[st
 
 
 def _meaning(count: int, final: str, hints: Hints) -> dict[str, Any]:
-    """Classes of a classifier; mean and deviation that the values of a regressor were standardised by.
+    """What its outputs are, and the blocks that it reads.
 
     Raises:
-        WeightsError: names are given for other than its classes, or one of mean and deviation is lacking.
+        WeightsError: names are given for other than its classes or values, or blocks that are no numbers.
     """
-    if count > 1 and final != "regressor":
+    taps = hints.get("taps")
+    if taps is not None and not (isinstance(taps, list | tuple) and all(type(tap) is int for tap in taps)):
+        raise WeightsError(hints.where, f"taps is {taps!r}", "Give the numbers of the blocks, from 0")
+    read = {"taps": tuple(taps or ())}
+    if count > 1 and final != "regressor" and hints.get("values") is None:
         views = hints.get("family") == "echojepa" and count == len(ECHOJEPA_VIEWS)
         if views and hints.get("classes") is None:
             hints.assumed.append("classes: EchoJEPA's 13 views, as there are so many")
-        return {"classes": class_names(count, hints, ECHOJEPA_VIEWS if views else ())}
+        return read | {"classes": class_names(count, hints, ECHOJEPA_VIEWS if views else ())}
     if hints.get("classes") is not None:
-        raise WeightsError(hints.where, "it gives values, no classes", "Leave out classes")
-    mean, std = hints.get("target_mean"), hints.get("target_std")
+        raise WeightsError(hints.where, "it gives values, no classes", "Leave out classes, or say values")
+    return read | _values(count, hints)
+
+
+def _values(count: int, hints: Hints) -> dict[str, Any]:
+    """Names of several values, and the mean and deviation that they were standardised by.
+
+    Raises:
+        WeightsError: there are other than one a value, or one of mean and deviation is lacking.
+    """
+    names = _each("values", count, hints)
+    if names is None and count > 1:
+        names = [f"probe_{number}" for number in range(count)]
+        hints.assumed.append(f"values probe_0 to probe_{count - 1}: it has no names for them")
+    mean, std = _each("target_mean", count, hints), _each("target_std", count, hints)
     if (mean is None) != (std is None):
         raise WeightsError(hints.where, "one of target_mean and target_std is lacking", "Give both, or none")
-    if mean is None:
+    if mean is None or std is None:
         hints.assumed.append(
             "values as the probe gives them, most likely standardised: say target_mean, target_std"
         )
-        return {}
-    return {"mean": float(mean), "std": float(std)}
+    try:
+        scale = {"mean": tuple(map(float, mean or ())), "std": tuple(map(float, std or ()))}
+    except ValueError:
+        raise WeightsError(
+            hints.where, f"target_mean {mean} or target_std {std} is no number", "Give numbers"
+        ) from None
+    return {"values": tuple(map(str, names or ())), **scale}
+
+
+def _each(name: str, count: int, hints: Hints) -> list[Any] | None:
+    """What is said of each value; None where nothing is.
+
+    Raises:
+        WeightsError: it is said of more or fewer.
+    """
+    said = hints.get(name)
+    if said is None:
+        return None
+    each = list(said) if isinstance(said, list | tuple) else [said]
+    if len(each) != count or len(set(map(str, each))) < (count if name == "values" else 1):
+        raise WeightsError(
+            hints.where, f"it gives {count} values, {name} is {said!r}", "Say one of each, names that differ"
+        )
+    return each
 
 
 def _probe(options: Mapping[str, Any], state: dict[str, Tensor], final: str) -> Converted:
