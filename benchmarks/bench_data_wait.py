@@ -28,7 +28,7 @@ BATCH, STEPS = 8, 6
 
 
 def wait_percent(size: str, folder: Path) -> list[float]:
-    generate(folder / "data", kind="fetal", patients=BATCH * STEPS * 2, images_per_patient=1)
+    generate(folder / "data", kind="head", patients=BATCH * STEPS * 2, images_per_patient=1)
     recipe = Recipe.model_validate(
         {
             "data": {

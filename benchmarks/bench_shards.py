@@ -30,7 +30,7 @@ def build(options: argparse.Namespace) -> Sides:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     rng = np.random.default_rng(options.seed)
-    made = generate(folder / "in", kind="fetal", patients=PICTURES, images_per_patient=1, size=side)
+    made = generate(folder / "in", kind="head", patients=PICTURES, images_per_patient=1, size=side)
     rows = [{"path": made.rows[i % PICTURES]["path"], "patient_id": str(i)} for i in range(count)]
     manifest = Manifest.from_rows(rows, made.root)
     packed = shards.shard(manifest, folder / "out", items=count).manifest

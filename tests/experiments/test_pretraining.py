@@ -17,7 +17,7 @@ BACKBONE = {"name": "vit", "width": 48, "depth": 1, "heads": 3, "input_size": [8
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     root = tmp_path_factory.mktemp("phantom") / "data"
-    generate(root, kind="fetal", patients=14, images_per_patient=1, seed=1, size=96)
+    generate(root, kind="head", patients=14, images_per_patient=1, seed=1, size=96)
     manifest = root / "manifest.parquet"
     keypoints = Problem(
         name="HC",

@@ -52,7 +52,7 @@ def test_media_and_masks_are_as_the_manifest_says(mixed):
 
 
 def test_five_patients_fill_all_splits_and_none_is_in_two(tmp_path):
-    manifest = generate(tmp_path / "set", kind="lesion", patients=5, images_per_patient=2, size=64)
+    manifest = generate(tmp_path / "set", kind="breast", patients=5, images_per_patient=2, size=64)
     assert set(manifest.column("split")) == {"train", "val", "test"}
     by_patient = {(row["patient_id"], row["split"]) for row in manifest.rows}
     assert len(by_patient) == 5
@@ -75,7 +75,7 @@ def test_a_patient_does_not_depend_on_how_many_there_are(mixed, tmp_path):
 
 def test_clips_are_written_as_video_and_dicom_with_spacing(tmp_path):
     manifest = generate(
-        tmp_path / "set", kind="lesion", patients=2, images_per_patient=1, size=64, formats=("mp4", "dicom")
+        tmp_path / "set", kind="breast", patients=2, images_per_patient=1, size=64, formats=("mp4", "dicom")
     )
     assert manifest.column("kind") == ["video", "dicom"]
     for row in manifest.rows:
@@ -96,7 +96,7 @@ def test_clips_are_written_as_video_and_dicom_with_spacing(tmp_path):
     ],
 )
 def test_wrong_arguments_are_told_before_anything_is_written(tmp_path, changes, told):
-    arguments = {"kind": "fetal", "patients": 1} | changes
+    arguments = {"kind": "head", "patients": 1} | changes
     with pytest.raises(InsonateError, match=told):
         generate(tmp_path / "set", **arguments)
     assert not list(tmp_path.iterdir())

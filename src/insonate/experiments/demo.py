@@ -144,7 +144,7 @@ def demo_study(manifest: Path, size: Size, seed: int) -> Study:
 def _on_dicom(out: Path, model_dir: Path, seed: int) -> Section:
     folder = out / "dicom"
     if not (folder / "manifest.parquet").exists():
-        generate(folder, kind="fetal", patients=1, images_per_patient=1, seed=seed + 1, formats=("dicom",))
+        generate(folder, kind="head", patients=1, images_per_patient=1, seed=seed + 1, formats=("dicom",))
     results = list(predict_media(sorted(folder.rglob("*.dcm")), model_dir, out / "predictions"))
     pictures = []
     for result in results:

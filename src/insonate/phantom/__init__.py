@@ -1,40 +1,73 @@
 """Labelled ultrasound out of physics: pictures with known truth, for tests, examples and trials.
 
 physics.py: polar maps to 8-bit frames · vendors.py: the machines · overlay.py: what they write over it ·
-acquire.py: hand, contact, tracker · scene.py: what an anatomy must answer, shared geometry · fetus.py: fetal
-head with the head circumference's points · lesion.py: breast lesion with class and mask · heart/: beating
-hearts in ten views · write.py: `generate`, media and manifest. Page: docs/phantom.md.
+acquire.py: hand, contact, tracker · scene.py: what an anatomy must answer, shared geometry · painting.py:
+scenes painted once and moved · fetus.py: a fetus and its womb, seen in head.py, abdomen.py, femur.py ·
+cervix.py · pelvis.py: symphysis and head in labour · cava.py: inferior vena cava over the breath · lesion.py,
+organs.py: lesions of breast, thyroid, liver · lung.py · heart/: beating hearts in ten views · cast.py: all
+scenes by name · items.py: one item of them · write.py: `generate`, media and manifest. Page: docs/phantom.md.
 
 Every picture is a pure function of (seed, patient, item). May import data, files, errors; only cli and
 experiments may import it.
 """
 
-from insonate.phantom.fetus import Fetus, Head
+from insonate.phantom.abdomen import Abdomen
+from insonate.phantom.cast import KINDS, ROLES
+from insonate.phantom.cava import Breathing, Cava
+from insonate.phantom.cervix import Cervix, Neck
+from insonate.phantom.femur import Femur
+from insonate.phantom.fetus import Fetus
+from insonate.phantom.head import Head
 from insonate.phantom.heart import VIEWS, Anatomy, Chambers, Plane
-from insonate.phantom.lesion import Breast, Lesion
+from insonate.phantom.items import Item, Order, render, staged
+from insonate.phantom.lesion import Lesion
+from insonate.phantom.lung import Lung, Pleura
+from insonate.phantom.organs import Breast, Liver, Thyroid
+from insonate.phantom.painting import Canvas, Painted
+from insonate.phantom.pelvis import Labour, Pelvis
 from insonate.phantom.physics import Grid, Lattice, Machine, Maps, lattice, stream
 from insonate.phantom.scene import Scene, Truth
 from insonate.phantom.vendors import VENDORS, Vendor
 from insonate.phantom.write import generate
 
 __all__ = [
+    "KINDS",
+    "ROLES",
     "VENDORS",
     "VIEWS",
+    "Abdomen",
     "Anatomy",
     "Breast",
+    "Breathing",
+    "Canvas",
+    "Cava",
+    "Cervix",
     "Chambers",
+    "Femur",
     "Fetus",
     "Grid",
     "Head",
+    "Item",
+    "Labour",
     "Lattice",
     "Lesion",
+    "Liver",
+    "Lung",
     "Machine",
     "Maps",
+    "Neck",
+    "Order",
+    "Painted",
+    "Pelvis",
     "Plane",
+    "Pleura",
     "Scene",
+    "Thyroid",
     "Truth",
     "Vendor",
     "generate",
     "lattice",
+    "render",
+    "staged",
     "stream",
 ]

@@ -1,4 +1,4 @@
-"""A breast with one lesion, benign or malignant: the class draws the descriptors, they draw the picture.
+"""One lesion, benign or malignant: the class draws the descriptors, they draw the picture (`organs.py`).
 
 Descriptors and their odds follow the reasoning of BI-RADS (shape, orientation, margin, echo, posterior
 features, rim, calcifications); the odds are our own choice, see shared spec phantom, section 4.1. In 8 % of
@@ -8,25 +8,13 @@ the lesions two descriptor groups are drawn from the other class, so that no rul
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from insonate.phantom.physics import Array, Grid, Lattice, Maps
-from insonate.phantom.scene import (
-    Drift,
-    Scene,
-    Texture,
-    Truth,
-    decibel,
-    into,
-    ridge,
-    soft,
-    transmission_db,
-)
+from insonate.phantom.physics import Array
 
-TISSUE, LESION = range(2)
 LesionClass = Literal["benign", "malignant"]
 CLASSES: tuple[LesionClass, LesionClass] = ("benign", "malignant")
 SWAPPED = 0.08
@@ -85,6 +73,14 @@ class Lesion:
             rim_mm=rng.uniform(2, 4) if bad["margin"] and rng.random() < 0.5 else 0.0,
             specks=specks,
         )
+
+    def scaled(self, scale: float) -> Lesion:
+        """The same lesion, larger or smaller."""
+        specks = tuple((u, v, radius_mm * min(scale, 1.5)) for u, v, radius_mm in self.specks)
+        return replace(
+            self, long_mm=scale * self.long_mm, margin_mm=scale * self.margin_mm, rim_mm=scale * self.rim_mm,
+            specks=specks,
+        )  # fmt: skip
 
     @property
     def half_axes_mm(self) -> tuple[float, float]:
@@ -155,116 +151,3 @@ def _posterior_db(rng: np.random.Generator, *, bad: bool) -> float:
     if bad:
         return float(-rng.uniform(8, 18)) if rng.random() < 0.45 else 0.0
     return float(rng.uniform(2, 6)) if rng.random() < 0.4 else 0.0
-
-
-@dataclass(frozen=True)
-class BreastCache:
-    """Grid and what the tissue cannot move: transmission."""
-
-    grid: Grid
-    line_db: Array
-
-
-class Breast(Scene[BreastCache]):
-    """Skin, fat lobules, gland and pectoral muscle around one lesion.
-
-    Args:
-        lesion: what to look for.
-        texture: the patient's texture source.
-        rng: of this acquisition: position and layers.
-        width_mm: of the probe, so that the lesion lies inside the picture.
-        f_mhz: of the probe: turns posterior dB into attenuation.
-    """
-
-    name = "lesion"
-    mask_labels = (LESION,)
-    gain = (0.93, -0.3)
-
-    def __init__(
-        self, lesion: Lesion, texture: Lattice, rng: np.random.Generator, *, width_mm: float, f_mhz: float
-    ) -> None:
-        self.lesion, self.texture = lesion, Texture(texture, rng)
-        self._contact_key = rng.integers(2**63)
-        half_u, half_v = lesion.half_axes_mm
-        room_mm = max(0.0, width_mm / 2 - 1.3 * half_u - 2)
-        self.fat_mm = rng.uniform(4, 10)
-        top_mm = self.fat_mm + rng.uniform(0, 6)
-        self.centre = float(rng.uniform(-room_mm, room_mm)), top_mm + 1.1 * half_v
-        self.muscle_mm = max(self.centre[1] + 1.1 * half_v + rng.uniform(2, 8), rng.uniform(24, 32))
-        self.depth_mm = float(np.clip(self.muscle_mm + rng.uniform(4, 14), 0.85 * width_mm, 55))
-        self.tilt_rad = math.radians(rng.normal(0, 8))
-        self.phases, self.gland_db = rng.uniform(0, 2 * math.pi, 4), float(rng.normal(0, 1.5))
-        self.drift = Drift.draw(rng)
-        # posterior_db over the height of the lesion, two ways, against the tissue around
-        extra = -lesion.posterior_db / (2 * f_mhz * 2 * half_v / 10)
-        self.lesion_att = max(0.02, 0.55 + extra)
-
-    def static(self, grid: Grid) -> BreastCache:
-        """The transmission through the skin."""
-        rng = np.random.Generator(np.random.Philox(key=int(self._contact_key)))
-        return BreastCache(grid, transmission_db(grid, rng))
-
-    def truth(self, t_s: float) -> Truth:
-        """Class and size, in words and mm; the mask comes with the maps."""
-        long_mm = 2 * max(self.lesion.half_axes_mm)
-        return Truth(columns={"lesion_class": self.lesion.lesion_class, "lesion_long_mm": long_mm})
-
-    def frame(self, cache: BreastCache, t_s: float) -> Maps:
-        """The maps at time `t_s`."""
-        grid = cache.grid
-        dx, dz, turn = self.drift.at(t_s)
-        x, z = into(grid.x_mm, grid.z_mm, (dx, dz), turn)
-        level, att, spec = self._tissue(x, z, grid)
-        u, v = into(x, z, self.centre, self.tilt_rad)
-        distance, lesion = self.lesion.distance(u, v), self.lesion
-        inside = soft(distance, lesion.margin_mm)
-        low = self.texture.low
-        within = self.gland_db + lesion.echo_db + lesion.texture_db * low(x, z, 2.2, 21)
-        level = level + (within - level) * inside
-        att = att + (self.lesion_att - att) * inside
-        spec *= 1 - inside
-        if lesion.rim_mm:
-            rim = ridge(distance - lesion.rim_mm / 2, lesion.rim_mm / 2) * (1 - inside)
-            level += rim * (5 + 2 * low(x, z, 2, 22))
-        if lesion.margin_mm < 0.4:  # a smooth capsule mirrors where the beam meets it head-on
-            spec += (1.6 if lesion.cyst else 0.7) * ridge(distance, 0.25) * grid.along_beam(distance) ** 4
-        half_u, half_v = lesion.half_axes_mm
-        for place_u, place_v, radius_mm in lesion.specks:
-            away = np.hypot(u - np.float32(place_u * half_u), v - np.float32(place_v * half_v))
-            spot = soft(away - radius_mm, 0.3)
-            level += spot * (6 - level)
-            att += spot * (8.0 if radius_mm > 0.5 else 0.0)
-        return Maps(
-            amp=decibel((level + cache.line_db).astype(np.float32)),
-            spec=(spec * decibel(cache.line_db)).astype(np.float32),
-            att=att.astype(np.float32),
-            loss=np.zeros_like(level),
-            label=np.where(distance < 0, LESION, TISSUE).astype(np.uint8),
-            material_x_mm=x + np.float32(self.texture.x_mm),
-            material_z_mm=z + np.float32(self.texture.z_mm),
-        )
-
-    def _tissue(self, x: Array, z: Array, grid: Grid) -> tuple[Array, Array, Array]:
-        """Level dB, attenuation and specular echoes of skin, fat, gland and muscle."""
-        low, wave = self.texture.low, self.phases
-        fat_end = z - np.float32(self.fat_mm) - 1.5 * np.sin(x / 9 + np.float32(wave[0])) - low(x, 0 * z, 5)
-        muscle = z - np.float32(self.muscle_mm) - 1.2 * np.sin(x / 15 + np.float32(wave[1])) - 0.04 * x
-        lobule = low(x, 1.6 * z, 5, 3)  # fat lobules: flat cells between bright septa
-        fat = -12 + 1.2 * low(x, z, 2) + 11 * ridge(lobule, 0.1)
-        strands = low(0.35 * x, z + 0.8 * np.sin(x / 7 + np.float32(wave[2])), 0.9, 6)
-        gland = (
-            1
-            + self.gland_db
-            + 2.2 * strands
-            + 2 * low(x, z, 4, 7)
-            - 5 * np.clip(low(x, 1.3 * z, 6, 8) - 0.9, 0, 1)
-        )
-        fibres = np.sin(z * np.float32(2 * math.pi / 1.6) + 0.5 * x + 1.5 * low(x, z, 6, 9))
-        level = np.where(fat_end < 0, fat, gland)
-        level = np.where(muscle > 0, -9 + 3 * fibres + low(x, z, 3, 10), level)
-        level = np.where(z < 1.8, 1 + low(x, z, 2, 11), level)
-        att = np.where(fat_end < 0, np.float32(0.45), np.float32(0.55))
-        along = np.maximum(0.4 + 0.6 * low(x, z, 4, 12), 0)
-        spec = 0.8 * ridge(z - 1.9, 0.3) + 0.5 * ridge(fat_end, 0.35) * along
-        spec += 1.1 * ridge(muscle, 0.3) * along * grid.along_beam(muscle) ** 2
-        return level.astype(np.float32), att, spec.astype(np.float32)

@@ -75,20 +75,36 @@ class Grid:
         """Whether the beams are parallel."""
         return self.vendor.shape == "linear"
 
-    @cached_property
-    def x_mm(self) -> Array:
-        """R L."""
+    def place(self, r_mm: Array, lateral: Array) -> tuple[Array, Array]:
+        """Place x, z in mm of what is `r_mm` from the face on the beam `lateral`."""
+        radius = np.float32(self.vendor.radius_mm)
         if self.linear:
-            return np.broadcast_to(self.lateral, (self.samples, self.vendor.lines))
-        return (self.r_mm[:, None] + self.vendor.radius_mm) * np.sin(self.lateral)
+            return lateral + 0 * r_mm, r_mm + 0 * lateral
+        return (r_mm + radius) * np.sin(lateral), (r_mm + radius) * np.cos(lateral) - radius
+
+    def index_of(self, x_mm: Array, z_mm: Array) -> tuple[Array, Array]:
+        """Row and column, with fractions, of the sample at x, z."""
+        radius = np.float32(self.vendor.radius_mm)
+        if self.linear:
+            r, side = z_mm + 0 * x_mm, x_mm + 0 * z_mm
+        else:
+            r, side = np.hypot(x_mm, z_mm + radius) - radius, np.arctan2(x_mm, z_mm + radius)
+        pitch = float(self.lateral[1] - self.lateral[0])
+        return (r - FIRST_SAMPLE_MM) / self.step_mm, (side - float(self.lateral[0])) / pitch
 
     @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        return self.place(self.r_mm[:, None], self.lateral[None])
+
+    @property
+    def x_mm(self) -> Array:
+        """R L."""
+        return self._places[0]
+
+    @property
     def z_mm(self) -> Array:
         """R L."""
-        if self.linear:
-            return np.broadcast_to(self.r_mm[:, None], (self.samples, self.vendor.lines))
-        radius = self.vendor.radius_mm
-        return (self.r_mm[:, None] + radius) * np.cos(self.lateral) - np.float32(radius)
+        return self._places[1]
 
     @cached_property
     def line_pitch_mm(self) -> Array:
@@ -121,6 +137,16 @@ class Maps(NamedTuple):
     material_z_mm: Array
     material_y_mm: Array | None = None
     """out of the picture's plane, where the scene moves through it"""
+    through: Array | None = None
+    """what attenuation leaves of an amplitude, where the scene has summed it along the beam already"""
+
+
+def through(grid: Grid, att: Array, loss: Array) -> Array:
+    """R L: what attenuation leaves of an amplitude, there and back, after the machine's gain for depth."""
+    vendor = grid.vendor
+    left_db = np.cumsum(att * np.float32(2 * vendor.f_mhz * grid.step_mm / 10) + loss, 0)
+    left_db -= np.float32(2 * vendor.f_mhz * TGC_DB_CM_MHZ / 10) * grid.r_mm[:, None]
+    return np.asarray(10 ** (-np.clip(left_db, -25, 70) / 20), dtype=np.float32)
 
 
 # --- texture ----------------------------------------------------------------------------------------------
@@ -132,10 +158,10 @@ class Lattice:
     Args:
         rng: of the fields.
         blur_mm: standard deviation of the scatter's blur: nearest reading of white noise would jump when
-            tissue moves. Smaller than the point spread; the period is 384 times as long.
+            tissue moves. Smaller than the point spread; the period is 512 times as long.
     """
 
-    SIZE = 768
+    SIZE = 1024
     PER_BLUR = 2
     """cells per standard deviation of the blur"""
 
@@ -146,14 +172,18 @@ class Lattice:
         pass_ = np.exp(-(k[:, None] ** 2 + k[None] ** 2) * blur_mm**2 / 2)
         blurred = np.fft.ifft2(np.fft.fft2(white[0] + 1j * white[1]) * pass_)
         blurred *= math.sqrt(2) / np.sqrt(np.mean(np.abs(blurred) ** 2))
-        self.scatter = np.stack([blurred.real, blurred.imag], -1).astype(np.float32).reshape(-1, 2)
+        self.scatter = blurred.astype(np.complex64).ravel()
         self.table = rng.standard_normal((64, 64), dtype=np.float32)
 
     def read(self, x_mm: Array, z_mm: Array) -> Array:
         """R 2 L: real and imaginary scatter, each of unit variance."""
-        column = np.rint(x_mm * (1 / self.pitch_mm)).astype(np.int32) % self.SIZE
-        row = np.rint(z_mm * (1 / self.pitch_mm)).astype(np.int32) % self.SIZE
-        return np.ascontiguousarray(self.scatter[row * self.SIZE + column].transpose(0, 2, 1))
+        scale, wrap = np.float32(1 / self.pitch_mm), self.SIZE - 1  # a power of two: & is a cheap remainder
+        column = np.rint(x_mm * scale).astype(np.int32) & wrap
+        row = np.rint(z_mm * scale).astype(np.int32) & wrap
+        found = self.scatter.take(row * self.SIZE + column)  # R L
+        field = np.empty((found.shape[0], 2, found.shape[1]), np.float32)
+        field[:, 0], field[:, 1] = found.real, found.imag
+        return field
 
     def scatter_of(self, maps: Maps) -> Array:
         """R 2 L: the scatter of a scene's tissue."""
@@ -234,8 +264,8 @@ class Machine:
         self.screen = Screen(self.grid, size, span_mm)
         self._point_spread()
         lines = vendor.lines
-        self._static = rng.standard_normal((rows, 2, lines), dtype=np.float32)
-        self._moving = rng.standard_normal((rows, 2, lines), dtype=np.float32)
+        self._static = np.float32(0.66) * rng.standard_normal((rows, 2, lines), dtype=np.float32)
+        self._moving = np.float32(0.75) * rng.standard_normal((rows, 2, lines), dtype=np.float32)
         clutter = np.clip(
             1 + 0.6 * texture.smooth(self.grid.x_mm, self.grid.z_mm, 20.0, rng.uniform(0, 60)), 0.1, None
         )
@@ -274,10 +304,8 @@ class Machine:
     def power(self, maps: Maps, frame: int = 0, *, noise: bool = True) -> Array:
         """R L: the squared envelope, before gain and logarithm ("iq stage")."""
         vendor, grid = self.vendor, self.grid
-        through_db = np.cumsum(maps.att * np.float32(2 * vendor.f_mhz * grid.step_mm / 10) + maps.loss, 0)
-        through_db -= np.float32(2 * vendor.f_mhz * TGC_DB_CM_MHZ / 10) * grid.r_mm[:, None]
-        through = 10 ** (-np.clip(through_db, -25, 70) / 20)
-        amp, spec = maps.amp * through, maps.spec * through
+        left = maps.through if maps.through is not None else through(grid, maps.att, maps.loss)
+        amp, spec = maps.amp * left, maps.spec * left
 
         field = self.texture.scatter_of(maps)  # R 2 L
         field *= self._flat * amp[:, None]
@@ -286,7 +314,9 @@ class Machine:
         if noise:
             rolled = np.roll(self._moving, (37 * frame, 11 * frame), (0, 2))
             deviation = np.sqrt(self._haze(amp, spec) + self._noise_power)
-            field += deviation[:, None] * (np.float32(0.66) * self._static + np.float32(0.75) * rolled)
+            rolled += self._static
+            rolled *= deviation[:, None]
+            field += rolled
 
         lines = vendor.lines
         for rows, _, lateral in self._zones:
@@ -346,13 +376,7 @@ class Screen:
         self.z0_mm = (top + grid.depth_mm - span) / 2 if span_mm is None or grid.linear else top
         x = self.x0_mm + self.mm_per_px * np.arange(size)[None]
         z = self.z0_mm + self.mm_per_px * np.arange(size)[:, None]
-        if grid.linear:
-            r, side = z + 0 * x, x + 0 * z
-        else:
-            r = np.hypot(x, z + vendor.radius_mm) - vendor.radius_mm
-            side = np.arctan2(x, z + vendor.radius_mm)
-        row = (r - FIRST_SAMPLE_MM) / grid.step_mm
-        column = (side - float(grid.lateral[0])) / float(grid.lateral[1] - grid.lateral[0])
+        row, column = grid.index_of(x, z)
         rows, columns = grid.samples - 1, vendor.lines - 1
         self.inside = (row >= 0) & (row <= rows) & (column >= 0) & (column <= columns)
         row, column = np.clip(row, 0, rows - 1e-3), np.clip(column, 0, columns - 1e-3)

@@ -76,6 +76,17 @@ class Drift:
         swing = math.sin(2 * math.pi * self.rate_hz * t_s)
         return self.x_mm * swing, self.z_mm * swing, self.turn_rad * swing
 
+    def before(self, x_mm: Array, z_mm: Array, t_s: float, pivot: tuple[float, float]) -> tuple[Array, Array]:
+        """Where what is at x, z was at time 0."""
+        dx, dz, turn = self.at(t_s)
+        u, v = into(x_mm, z_mm, (pivot[0] + dx, pivot[1] + dz), turn)
+        return u + np.float32(pivot[0]), v + np.float32(pivot[1])
+
+    def after(self, x_mm: float, z_mm: float, t_s: float, pivot: tuple[float, float]) -> tuple[float, float]:
+        """Where what was at x, z at time 0 is: the way back of `before`."""
+        dx, dz, turn = self.at(t_s)
+        return out_of(x_mm - pivot[0], z_mm - pivot[1], (pivot[0] + dx, pivot[1] + dz), turn)
+
 
 class Texture:
     """The lattice as one patient sees it: at a place of its own."""

@@ -109,6 +109,16 @@ VENDORS: dict[str, Vendor] = {
             lines=224, half_angle_deg=38, radius_mm=45,
         ),
         Vendor(
+            name="Clover", f_mhz=6.5, cycles=2.0, aperture_mm=12, focus_mm=35, range_db=64, noise_db=-48,
+            haze_db=-28, clutter_db=-14, gamma=1.5, floor=0.01, smooth=0.8, persistence=0.1, shape="curved",
+            lines=176, half_angle_deg=65, radius_mm=10,
+        ),
+        Vendor(
+            name="Sorrel", f_mhz=5.5, cycles=2.4, aperture_mm=10, focus_mm=30, range_db=58, noise_db=-45,
+            haze_db=-26, clutter_db=-11, gamma=1.3, floor=0.04, smooth=0.6, persistence=0.25, shape="curved",
+            lines=144, half_angle_deg=58, radius_mm=12,
+        ),
+        Vendor(
             name="Slate", f_mhz=9.0, cycles=2.0, aperture_mm=12, focus_mm=25, range_db=66, noise_db=-48,
             haze_db=-30, clutter_db=-14, gamma=1.4, floor=0.01, smooth=0.6, persistence=0.05, shape="linear",
             lines=192, width_mm=42,
@@ -121,5 +131,7 @@ VENDORS: dict[str, Vendor] = {
     )
 }  # fmt: skip
 SECTOR = tuple(v.name for v in VENDORS.values() if v.shape == "sector")
-CURVED = tuple(v.name for v in VENDORS.values() if v.shape == "curved")
+CURVED = tuple(v.name for v in VENDORS.values() if v.shape == "curved" and v.radius_mm > 20)
+CAVITY = tuple(v.name for v in VENDORS.values() if v.shape == "curved" and v.radius_mm <= 20)
+"""within a body cavity"""
 LINEAR = tuple(v.name for v in VENDORS.values() if v.shape == "linear")
