@@ -7,8 +7,12 @@ import json
 import pytest
 import torch
 
+import insonate
 from insonate.errors import WeightsError
+from insonate.hub import write_official
 from insonate.models import build_backbone, load_official
+from insonate.models.rope import rope_tables
+from insonate.weights import read
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -136,8 +140,43 @@ def test_levels_stills_and_predictor_of_vjepa_2_1(parity, tmp_path) -> None:
     close(filled.targets, outputs["pred"])
     close(filled.context, outputs["context"])
     assert loaded.report.layout == "vjepa21"
-    with pytest.raises(WeightsError, match="interpolate_rope is said to be True"):
-        load_official(path, heads=3, input_size=64, frames=8, interpolate_rope=True)
+    model = insonate.load(path, heads=3, input_size=64, frames=8)
+    write_official(insonate.load(model.save_pretrained(tmp_path / "m")), tmp_path / "back.pt")
+    again = read(tmp_path / "back.pt")
+    for part in ("encoder", "predictor"):
+        back = {name.removeprefix("module.backbone."): tensor for name, tensor in again[part].items()}
+        assert back.keys() == fixture["state_dict"][part].keys()
+        assert all(torch.equal(back[name], tensor) for name, tensor in fixture["state_dict"][part].items())
+
+
+def test_scaled_rotary_positions_of_vjepa_2_1(parity) -> None:
+    path, given = parity / "vjepa_v21_nod4.pt", {"heads": 3, "frames": 8}
+    plain = load_official(path, input_size=64, **given)
+    assert any("interpolate_rope False" in sentence for sentence in plain.report.assumed)
+    scaled = load_official(path, input_size=256, interpolate_rope=True, **given)
+    assert scaled.backbone.rope_reach == scaled.parts["predictor"].rope_reach == 16
+    x = torch.randn(1, 8, 3, 256, 256)
+    close(scaled.backbone(x).patch, plain.backbone(x).patch)  # 16 rows and columns are counted one by one
+    small = x[..., :64, :48]
+    assert (scaled.backbone(small).patch - plain.backbone(small).patch).abs().max() > 1e-3
+    stretched, native = (
+        rope_tables(grid, 24, "paired", torch.device("cpu"), reach)
+        for grid, reach in [((2, 6, 4), 16), ((2, 16, 16), None)]
+    )
+    rows, columns = (
+        stretched.cos.view(2, 6, 4, 24)[:, ::5, ::3],
+        native.cos.view(2, 16, 16, 24)[:, ::15, ::15],
+    )
+    close(rows, columns)  # corners lie on corners
+    assert rope_tables((2, 1, 1), 24, "paired", torch.device("cpu"), 16).cos.isfinite().all()
+    with pytest.raises(WeightsError, match="interpolate_rope is 3"):
+        load_official(path, input_size=64, interpolate_rope=3, **given)
+
+
+def test_levels_of_the_deepest_vjepa_2_1_are_not_evenly_spaced() -> None:
+    with torch.device("meta"):
+        encoder = build_backbone({"name": "vjepa21", "width": 24, "depth": 48, "heads": 3})
+    assert encoder.taps == [11, 23, 37, 47]
 
 
 def test_missing_and_left_over_tensors_are_named(parity, tmp_path) -> None:

@@ -56,17 +56,20 @@ def _swapped(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def rope_tables(grid: tuple[int, int, int], head_dim: int, layout: Layout, device: torch.device) -> Rope:
+def rope_tables(
+    grid: tuple[int, int, int], head_dim: int, layout: Layout, device: torch.device, reach: int | None = None
+) -> Rope:
     """Tables N d of a grid (frames, rows, columns); do not write to them, they are cached.
 
-    Each axis turns 2 ⌊⌊d/3⌋/2⌋ channels by its index times 10000^(-j / half); the rest is not turned.
+    Each axis turns 2 ⌊⌊d/3⌋/2⌋ channels by its index times 10000^(-j / half); the rest is not turned. With
+    `reach` rows and columns run from 0 to `reach` - 1 in equal steps, however many they are.
     """
     frames, rows, columns = grid
     share = 2 * ((head_dim // 3) // 2)
     omega = 1.0 / 10000 ** (torch.arange(share // 2, dtype=torch.float32) / (share / 2.0))
-    axes = torch.meshgrid(
-        *(torch.arange(n, dtype=torch.float32) for n in (frames, rows, columns)), indexing="ij"
-    )
+    steps = [1.0 if reach is None or n == 1 else (reach - 1) / (n - 1) for n in (rows, columns)]
+    places = [torch.arange(n, dtype=torch.float32) for n in grid]
+    axes = torch.meshgrid(places[0], places[1] * steps[0], places[2] * steps[1], indexing="ij")
     angles = [axis.reshape(-1, 1) * omega for axis in axes]  # N share/2, three times
     if layout == "tiled":
         spread = [torch.cat([angle, angle], 1) for angle in angles]  # N share

@@ -140,6 +140,8 @@ class VisionTransformer(MaskedBackbone):
     """Pre-norm ViT; every block sees only the tokens in `keep`, and only those patches are embedded."""
 
     pos_embed: Tensor | None
+    rope_reach: int | None = None
+    """see `rope_tables`"""
 
     def __init__(self, options: VitOptions, *, width: int, depth: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -316,7 +318,7 @@ class VisionTransformer(MaskedBackbone):
             return None
         device = self.patch_embed.weight.device
         head_dim = self.spec.embed_dim // self.heads
-        tables = rope_tables(grid, head_dim, ROPE_LAYOUTS[self.position], device)
+        tables = rope_tables(grid, head_dim, ROPE_LAYOUTS[self.position], device, self.rope_reach)
         rope = tables if keep is None else tables.at(keep)
         return rope.after_prefix(self.num_prefix) if self.num_prefix else rope
 

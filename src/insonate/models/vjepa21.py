@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from insonate.errors import WeightsError
 from insonate.models.backbone import BACKBONES, Tokens, as_clip
-from insonate.models.layouts import Bundle, register, strip, tensors_of
+from insonate.models.layouts import Bundle, Exportable, exports, register, strip, tensors_of
 from insonate.models.parts import PARTS
 from insonate.models.positions import ClipGrid
 from insonate.models.rope import rope_tables
 from insonate.models.transformer import LAYER_NORM_EPS, Block, init_transformer
 from insonate.models.vit import CustomVitOptions, PatchEmbed, VisionTransformer
-from insonate.models.vit_weights import heads_of, size_of, take_vit, vit_options
+from insonate.models.vit_weights import heads_of, official_vit, size_of, take_vit, vit_options
 from insonate.options import Options
 from insonate.weights.source import Converted, Hints, Part, Source
 
 SIZES = {(768, 12): 12, (1024, 24): 16, (1280, 32): 16, (1408, 40): 22, (1664, 48): 26}
+TAPS = {48: (11, 23, 37, 47)}
+"""depth → blocks that are normed apart, where they are not evenly spaced"""
+REACH_PX = {16: 256, 14: 252}
+"""patch → side of the pictures that rotary positions are counted as on, where they are scaled"""
+KINDS = {"img_mod_embed": "still_token", "video_mod_embed": "clip_token"}
+ENCODERS = ("target_encoder", "ema_encoder", "encoder")
 
 
 class LeveledOptions(CustomVitOptions):
@@ -41,6 +49,8 @@ class LeveledOptions(CustomVitOptions):
     final_norm: bool = False
     levels: int = Field(default=4, ge=1, le=16)
     """evenly spaced blocks that are normed apart, the last one included"""
+    rope_reach: int | None = Field(default=None, ge=2, le=1024)
+    """rows and columns are counted as if there were so many (`interpolate_rope`); none = one by one"""
 
 
 class LeveledVit(VisionTransformer):
@@ -54,8 +64,9 @@ class LeveledVit(VisionTransformer):
             heads=options.heads,
             mlp_ratio=options.mlp_ratio,
         )
-        count = options.levels
-        self.taps = [math.ceil(options.depth * (i + 1) / count) - 1 for i in range(count)]
+        count, self.rope_reach = options.levels, options.rope_reach
+        evenly = [math.ceil(options.depth * (i + 1) / count) - 1 for i in range(count)]
+        self.taps = list(TAPS[options.depth]) if options.depth in TAPS and count == 4 else evenly
         self.norms = nn.ModuleList(nn.LayerNorm(options.width, eps=LAYER_NORM_EPS) for _ in range(count))
         self.still_embed = PatchEmbed(self.spec.channels, options.width, (1, *self.spec.patch[1:]))
         self.still_token = nn.Parameter(torch.zeros(1, 1, options.width))
@@ -132,6 +143,8 @@ class LeveledPredictorOptions(Options):
     """channels of what is predicted"""
     context: bool = True
     """whether it also predicts the context"""
+    rope_reach: int | None = Field(default=None, ge=2, le=1024)
+    """as of the encoder"""
 
 
 @PARTS.register("vjepa21_predictor", config=LeveledPredictorOptions)
@@ -141,7 +154,7 @@ class LeveledPredictor(nn.Module):
     def __init__(self, options: LeveledPredictorOptions) -> None:
         super().__init__()
         width = options.width
-        self.heads = options.heads
+        self.heads, self.rope_reach = options.heads, options.rope_reach
         self.embed = nn.Sequential(
             nn.Linear(options.inputs, options.hidden), nn.GELU(), nn.Linear(options.hidden, width)
         )
@@ -163,7 +176,7 @@ class LeveledPredictor(nn.Module):
         kind = self.still_token if grid[0] == 1 else self.clip_token
         seen = self.embed(visible) + kind  # B K P
         asked = self.mask_token[token].expand(*targets.shape, -1) + kind  # B M P
-        tables = rope_tables(grid, seen.shape[-1] // self.heads, "paired", seen.device)
+        tables = rope_tables(grid, seen.shape[-1] // self.heads, "paired", seen.device, self.rope_reach)
         rope = tables.at(torch.cat([context, targets], dim=1))
         tokens = torch.cat([seen, asked], dim=1)
         for block in self.blocks:
@@ -179,8 +192,7 @@ def _is_still(x: Tensor) -> bool:
 
 
 def _parts(bundle: Bundle) -> dict[str, dict[str, Tensor]]:
-    names = ("target_encoder", "ema_encoder", "encoder", "predictor")
-    found = {name: strip(tensors_of(bundle.content.get(name)))[0] for name in names}
+    found = {name: strip(tensors_of(bundle.content.get(name)))[0] for name in (*ENCODERS, "predictor")}
     return {name: tensors for name, tensors in found.items() if tensors}
 
 
@@ -196,24 +208,23 @@ def is_leveled(bundle: Bundle) -> bool:
 def convert_leveled(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     """Encoder (the EMA one, where there is one) and predictor."""
     parts = _parts(bundle)
-    encoders = [name for name in ("target_encoder", "ema_encoder", "encoder") if name in parts]
+    encoders = [name for name in ENCODERS if name in parts]
     which = str(hints.get("which") or (encoders[0] if encoders else ""))
     encoder = source.child(which, parts[which]) if which in parts else source
     state = {re.sub(r"^norms_block\.", "norms.", name): tensor for name, tensor in _taken(encoder).items()}
-    for theirs, ours in (("img_mod_embed", "still_token"), ("video_mod_embed", "clip_token")):
+    for theirs, ours in KINDS.items():
         state[ours] = encoder.take(theirs)
     for end in ("weight", "bias"):
         state[f"still_embed.proj.{end}"] = encoder.take(f"patch_embed_img.proj.{end}")
     options = vit_options(state, hints, source.where)
     for name in ("class_token", "registers", "final_norm"):
         options.pop(name)
-    hints.check("interpolate_rope", value=False, why="positions that are scaled with the grid are not served")
     size = size_of(hints) or hints.assume("input_size", (384, 384), "RoPE has no native size")
     options |= {
         "name": "vjepa21", "heads": heads_of(options, SIZES, hints), "input_size": tuple(size),
         "frames": hints.number("frames") or hints.assume("frames", 16, "as published"),
         "levels": len({name for name in state if re.match(r"norms\.\d+\.weight$", name)}),
-        "conventions": "vjepa",
+        "conventions": "vjepa", "rope_reach": _reach(options, hints),
     }  # fmt: skip
     family = str(hints.get("family") or "vjepa")
     converted = Converted(family=family, backbone=options, state=state, info={"which": which})
@@ -226,13 +237,36 @@ def convert_leveled(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     return converted
 
 
+def _reach(options: Mapping[str, Any], hints: Hints) -> int | None:
+    """Rows and columns that positions are counted as of; none where they are not scaled.
+
+    Raises:
+        WeightsError: `interpolate_rope` is neither true nor false, or the patch is of no published model.
+    """
+    published = (options["width"], options["depth"]) in SIZES
+    why = "as in the authors' hub entry" if published else "no model of this size is published"
+    scaled = hints.assume("interpolate_rope", published, why)
+    if scaled not in {True, False, "true", "false"}:
+        raise WeightsError(hints.where, f"interpolate_rope is {scaled!r}", "Say true or false")
+    if scaled in {False, "false"}:
+        return None
+    patch = options["patch"]
+    if patch not in REACH_PX:
+        raise WeightsError(
+            hints.where,
+            f"interpolate_rope is not defined for patches of {patch}",
+            "Say interpolate_rope=false",
+        )
+    return int(REACH_PX[patch] // patch)
+
+
 def _taken(encoder: Source) -> dict[str, Tensor]:
     return take_vit(encoder, extra=r"norms_block\.\d+\.(weight|bias)$")
 
 
 def _predictor(source: Source, encoder: dict[str, Any], hints: Hints) -> Part:
     state: dict[str, Tensor] = {}
-    for theirs, ours in (("img_mod_embed", "still_token"), ("video_mod_embed", "clip_token")):
+    for theirs, ours in KINDS.items():
         state[ours] = source.take(theirs)
     tokens = sorted(source.names(r"mask_tokens\."), key=lambda name: int(name.split(".")[1]))
     state["mask_token"] = torch.cat([source.take(name) for name in tokens])
@@ -246,5 +280,38 @@ def _predictor(source: Source, encoder: dict[str, Any], hints: Hints) -> Part:
         "heads": heads, "width": width,
         "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width, "mask_tokens": len(tokens),
         "outputs": len(state["proj.bias"]), "context": "proj_context.weight" in state,
+        "rope_reach": encoder["rope_reach"],
     }  # fmt: skip
     return Part(options=options, state=state)
+
+
+@exports("vjepa21")
+def export_leveled(model: Exportable) -> dict[str, Any]:
+    """A checkpoint: the encoder under all names that the authors' loaders ask for, and the predictor.
+
+    Raises:
+        WeightsError: it is no encoder of V-JEPA 2.1.
+    """
+    if model.backbone["name"] != "vjepa21":
+        raise WeightsError("model", "is no encoder of V-JEPA 2.1", "Take another layout")
+    places = [(r"norms\.", "norms_block."), (r"still_embed\.", "patch_embed_img.")]
+    places += [(rf"{ours}$", theirs) for theirs, ours in KINDS.items()]
+    encoder = {
+        _renamed(n, places): t for n, t in official_vit(model.state, (1, 1), split_biases=False).items()
+    }
+    prefixed = {f"module.backbone.{name}": tensor for name, tensor in encoder.items()}
+    content: dict[str, Any] = dict.fromkeys(ENCODERS, prefixed)
+    if "predictor" in model.parts:
+        state = dict(model.parts["predictor"])
+        tokens = state.pop("mask_token")
+        predictor = {f"mask_tokens.{i}": tokens[i : i + 1].clone() for i in range(len(tokens))}
+        predictor |= {theirs: state.pop(ours) for theirs, ours in KINDS.items()}
+        predictor |= {f"predictor_{name}": tensor for name, tensor in state.items()}
+        content["predictor"] = {f"module.backbone.{name}": tensor for name, tensor in predictor.items()}
+    return content
+
+
+def _renamed(name: str, places: list[tuple[str, str]]) -> str:
+    for ours, theirs in places:
+        name = re.sub(f"^{ours}", theirs, name)
+    return name
