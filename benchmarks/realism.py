@@ -1,4 +1,4 @@
-"""What tells how real an ultrasound picture is: grey levels, speckle, spectrum, outline, and how speckle lasts.
+"""What tells how real an ultrasound picture is: grey levels, speckle, spectrum, outline, speckle in time.
 
 Everything is measured on 8-bit grey, as a reader sees it. Shapes: H W pixels, T frames; masks are boolean.
 Source: shared spec phantom, section 6.

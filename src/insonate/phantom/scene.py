@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
+from scipy import ndimage
 
 from insonate.phantom.physics import Array, Grid, Lattice, Maps
 
@@ -151,6 +152,8 @@ def transmission_db(grid: Grid, rng: np.random.Generator) -> Array:
     drop_db, where, width = rng.uniform(3, 10), rng.uniform(0, 1), rng.uniform(0.04, 0.1)
     across -= (rng.random() < 0.5) * drop_db * np.exp(-(((t - where) / width) ** 2))
     down = np.interp(np.linspace(0, 1, grid.samples), np.linspace(0, 1, 7), rng.normal(0, 1.6, 7))
+    # rounded: the corners between straight pieces would be seen as lines
+    across, down = (ndimage.gaussian_filter1d(v, len(v) / 30, mode="nearest") for v in (across, down))
     return (across[None] + down[:, None]).astype(np.float32)
 
 

@@ -64,33 +64,33 @@ VENDORS: dict[str, Vendor] = {
     v.name: v
     for v in (
         Vendor(
-            name="Northlight", f_mhz=2.5, cycles=3.0, aperture_mm=19, focus_mm=80, range_db=66, noise_db=-48,
-            haze_db=-25, clutter_db=-6, gamma=1.7, floor=0.14, smooth=0.5, persistence=0.08, shape="sector",
+            name="Northlight", f_mhz=2.5, cycles=2.8, aperture_mm=19, focus_mm=80, range_db=66, noise_db=-46,
+            haze_db=-22, clutter_db=-4, gamma=1.85, floor=0.14, smooth=0.4, persistence=0.08, shape="sector",
             lines=144, half_angle_deg=38,
         ),
         Vendor(
-            name="Harbor", f_mhz=1.7, cycles=2.2, aperture_mm=20, focus_mm=90, range_db=60, noise_db=-44,
-            haze_db=-24, clutter_db=-6, gamma=1.5, floor=0.14, smooth=0.7, persistence=0.2, shape="sector",
+            name="Harbor", f_mhz=1.7, cycles=2.3, aperture_mm=20, focus_mm=90, range_db=60, noise_db=-42,
+            haze_db=-21, clutter_db=-4, gamma=1.7, floor=0.14, smooth=0.5, persistence=0.2, shape="sector",
             lines=144, half_angle_deg=40,
         ),
         Vendor(
-            name="Quartz", f_mhz=3.2, cycles=2.8, aperture_mm=18, focus_mm=70, range_db=72, noise_db=-50,
-            haze_db=-30, clutter_db=-6, gamma=1.8, floor=0.10, smooth=0.35, persistence=0.05, shape="sector",
+            name="Quartz", f_mhz=3.2, cycles=2.9, aperture_mm=18, focus_mm=70, range_db=72, noise_db=-46,
+            haze_db=-25, clutter_db=-4, gamma=1.95, floor=0.10, smooth=0.3, persistence=0.05, shape="sector",
             lines=160, half_angle_deg=36,
         ),
         Vendor(
-            name="Pocketline", f_mhz=2.0, cycles=3.0, aperture_mm=14, focus_mm=100, range_db=54, noise_db=-40,
-            haze_db=-22, clutter_db=-5, gamma=1.2, floor=0.04, smooth=0.8, persistence=0.3, shape="sector",
+            name="Pocketline", f_mhz=2.0, cycles=2.7, aperture_mm=14, focus_mm=100, range_db=54, noise_db=-40,
+            haze_db=-21, clutter_db=-3, gamma=1.4, floor=0.1, smooth=0.6, persistence=0.3, shape="sector",
             lines=96, half_angle_deg=45,
         ),
         Vendor(
-            name="Meridian", f_mhz=2.2, cycles=2.0, aperture_mm=22, focus_mm=70, range_db=78, noise_db=-50,
-            haze_db=-27, clutter_db=-8, gamma=2.1, floor=0.06, smooth=1.2, persistence=0.5, shape="sector",
+            name="Meridian", f_mhz=2.2, cycles=2.3, aperture_mm=22, focus_mm=70, range_db=78, noise_db=-46,
+            haze_db=-23, clutter_db=-6, gamma=2.2, floor=0.06, smooth=0.8, persistence=0.5, shape="sector",
             lines=192, half_angle_deg=42,
         ),
         Vendor(
-            name="Oldfield", f_mhz=2.6, cycles=3.5, aperture_mm=16, focus_mm=60, range_db=54, noise_db=-42,
-            haze_db=-26, clutter_db=-7, gamma=1.6, floor=0.0, smooth=0.3, persistence=0.0, shape="sector",
+            name="Oldfield", f_mhz=2.6, cycles=3.2, aperture_mm=16, focus_mm=60, range_db=60, noise_db=-42,
+            haze_db=-24, clutter_db=-5, gamma=1.5, floor=0.06, smooth=0.3, persistence=0.0, shape="sector",
             lines=112, half_angle_deg=32,
         ),
         Vendor(

@@ -78,7 +78,7 @@ def render_heart(order: HeartOrder) -> HeartItem:
     fps = float(acquisition.choice(RATES_FPS, p=RATE_ODDS))
     start = float(acquisition.uniform()) if order.clip else float(acquisition.choice([0.0, beat.end_systole]))
     plane = Plane(chambers, texture, acquisition, view=order.view, placed=placed, start=start)
-    plane.depth_mm *= float(acquisition.uniform(0.96, 1.14))
+    plane.depth_mm *= float(acquisition.uniform(0.86, 1.10))
     noise = stream(order.seed, order.patient, f"noise/{order.item}")
     machine = Machine(vendor, plane.depth_mm, size=order.size, rng=noise, texture=texture)
     cache, (quantile, level) = plane.static(machine.grid), plane.gain

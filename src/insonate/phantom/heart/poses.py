@@ -15,7 +15,7 @@ from insonate.phantom.heart.anatomy import Anatomy
 from insonate.phantom.heart.chambers import Chambers, Layout
 from insonate.phantom.heart.solids import Point, Xyz, around, point, unit
 
-SKIN_MM = 17.0
+SKIN_MM = 21.0
 """from the probe's face to the heart in an apical view of an adult"""
 CLOSEST_MM, FARTHEST_MM = 3.0, 160.0
 """a probe on the skin is so far from the heart's surface"""
@@ -136,8 +136,8 @@ DEPTH_MM = {
     "PSAX-MV": 140.0,
     "PSAX-PM": 140.0,
 }
-"""of a mean adult; the other apical views 170"""
-CHEST_MM = {"A": 13.0, "P": 20.0, "S": 16.0}
+"""of a mean adult; the other apical views 172"""
+CHEST_MM = {"A": 16.0, "P": 20.0, "S": 16.0}
 """thickness of the chest or belly wall, by the first letter of the view"""
 
 
@@ -187,4 +187,4 @@ def checked(chambers: Chambers, placed: np.ndarray) -> np.ndarray:
 def scaled_depth_mm(anatomy: Anatomy, view: str) -> float:
     """Depth setting that shows the view of this patient."""
     size = max(anatomy.scale, anatomy.length_mm / 86, (anatomy.radius_mm + anatomy.wall_mm) / 34)
-    return DEPTH_MM.get(view, 170.0) * size
+    return DEPTH_MM.get(view, 172.0) * size

@@ -195,14 +195,20 @@ class Plane(Scene[HeartCache]):
             (d.rv > -1.6 * around.rough_mm) & (label == t.RV)
         )
         rough |= (np.maximum(d.moderator, d.rv) < 0) & (label == t.RV)
+        fringe = (np.minimum(d.la, d.ra) > -1.3 * around.rough_mm) & ((label == t.LA) | (label == t.RA))
         # fibres across the beam are bright, along it dark
         fibres = 9 * grid.along_beam(d.epi) ** 2 - 4.5
         wall = around.muscle.ravel()[row * t.TABLE + column] + fibres
         level = np.where(muscle, level + wall, level)
         level = np.where(rough, t.LEVEL_DB[t.MYOCARDIUM] - 3 + wall, level)
         thin = (label == t.WALL) & (np.minimum(d.la, d.ra) < d.rv)
-        level = np.where(thin, level + 11 * grid.along_beam(np.minimum(d.la, d.ra)) ** 2 - 11, level)
+        atrium = 9 * grid.along_beam(np.minimum(d.la, d.ra)) ** 2 - 10 + around.gaps_db
+        level = np.where(thin, level + atrium, level)
+        level = np.where(fringe, t.LEVEL_DB[t.WALL] - 3 + atrium, level)
         level = np.where(label == t.AROUND, level + around.around_db, level)
+        # the sac shows where the beam meets it, and not as a ring
+        sac = 12 * grid.along_beam(d.heart) ** 2 - 6 + 0.6 * around.around_db
+        level = np.where(label == t.PERICARDIUM, level + sac, level)
         level = np.where((label == t.AROUND) & (d.heart < self.chambers.anatomy.effusion_mm), -30, level)
         level = np.where(label == t.LIVER, level + around.liver_db, level)
         level = np.where(label == t.CHEST, level + around.chest_db, level)
@@ -223,7 +229,7 @@ class Plane(Scene[HeartCache]):
         if rows.stop > rows.start:
             own = leaflet[rows]
             spec[rows] += (
-                1.9 * np.exp(-2 * np.maximum(own + 0.8, 0) ** 2) * (0.3 + 0.7 * grid.along_beam(own) ** 2)
+                1.3 * np.exp(-2 * np.maximum(own + 0.8, 0) ** 2) * (0.2 + 0.8 * grid.along_beam(own) ** 2)
             )
         return spec
 

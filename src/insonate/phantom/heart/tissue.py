@@ -24,7 +24,7 @@ LABELS = (
 )  # fmt: skip
 """names of the values of a chamber mask"""
 LEVEL_DB = np.array(
-    [-8, -27, -4, -28, -26, -27, -28, -27, -5, 4, 3, 0, -6, -28, 8, -5, -27, -3, -28], dtype=np.float32
+    [-8, -27, -2, -28, -26, -27, -28, -27, -6, -3, -6, 0, -6, -28, 8, -5, -27, -2, -28], dtype=np.float32
 )
 ATTENUATION = np.array(
     [0.5, 0.15, 0.45, 0.15, 0.15, 0.15, 0.15, 0.15, 0.45, 0.6,
@@ -58,6 +58,8 @@ class Surroundings:
     """echoes of skin and ribs"""
     rough_mm: Array
     """trabeculae: how uneven the inner surface is"""
+    gaps_db: Array
+    """thin walls are seen in parts only"""
     muscle: Array
     """TABLE TABLE: dB, at material coordinates"""
 
@@ -88,7 +90,7 @@ def surroundings(
     a, k, low = chambers.anatomy, chambers.anatomy.scale, texture.low
     x, z = np.ascontiguousarray(grid.x_mm), np.ascontiguousarray(grid.z_mm)
     world = [at.along(a.world[i, :3]) for i in range(3)]
-    line_db = transmission_db(grid, rng) * np.float32(1.25)
+    line_db = transmission_db(grid, rng) * np.float32(1.5)
     chest = (
         z
         - np.float32(chest_mm)
@@ -100,14 +102,16 @@ def surroundings(
     fine, middle, coarse = low(x, z, 3.3, 1), low(x, z, 5, 2), low(x, z, 8, 3)
     # echoes that arrive late are smeared across the beam: streaks that follow the arc, not the anatomy
     arc = np.arctan2(x, z + np.float32(1e-3)) * 60
-    streaks = 6 * low(arc * 0.35, grid.r_mm[:, None] + 0 * x, 4.5, 4) + 4.5 * low(
+    streaks = 3.5 * low(arc * 0.35, grid.r_mm[:, None] + 0 * x, 4.5, 4) + 3 * low(
         arc * 0.5, grid.r_mm[:, None] * 0.7, 11, 5
     )
+    # what lies deep is the bright back of the chest, what lies beside the apex is lung's faint veil
+    deep = 11 * np.clip(grid.r_mm[:, None] / grid.depth_mm / 0.9, 0, 1) ** 2 - 5.5
     skin = sum(0.5 * 0.6**n * ridge(z - 3.2 * n, 0.7) for n in range(1, 5))
     shimmer = 10 ** ((8 * fine + 6 * middle + 5 * low(x, z, 13, 6) - 3 + line_db) / 20)
     return Surroundings(
         line_db=line_db,
-        around_db=(streaks + 5 * coarse + 2 * fine).astype(np.float32),
+        around_db=(streaks + deep + 3 * coarse + 1.5 * fine).astype(np.float32),
         liver_db=_liver(x, z, texture, rng),
         chest_db=_layers(x, z) + middle,
         chest=chest < 0,
@@ -118,6 +122,7 @@ def surroundings(
         shimmer=((chest > 0) * shimmer).astype(np.float32),
         fixed_spec=(0.9 * ridge(chest, 0.8) + skin).astype(np.float32),
         rough_mm=(k * (1.1 * low(x, z, 7, 8) + 0.7 * low(x, z, 3, 9))).astype(np.float32),
+        gaps_db=(6 * low(x, z, 12, 14) + 3 * low(x, z, 5, 15) - 3).astype(np.float32),
         muscle=_muscle(texture),
     )  # fmt: skip
 

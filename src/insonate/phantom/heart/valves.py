@@ -27,8 +27,8 @@ def leaflets(chambers: Chambers, at: Xyz, now: Moment) -> Array:
     """Signed distance to the nearest leaflet."""
     lay, at = chambers.layout(now), chambers.bent(at)
     k = lay.k
-    mitral = _hinged(at, lay.mitral, lay.mitral_mm, (22 * k, 13 * k), now.mitral) - 0.9 * k
-    tricuspid = _hinged(at, lay.tricuspid, lay.tricuspid_mm, (18 * k, 15 * k), now.mitral) - 0.8 * k
+    mitral = _hinged(at, lay.mitral, lay.mitral_mm, (22 * k, 13 * k), now.mitral) - 0.7 * k
+    tricuspid = _hinged(at, lay.tricuspid, lay.tricuspid_mm, (18 * k, 15 * k), now.mitral) - 0.6 * k
     aortic = _cusps(chambers, at, lay, opening=now.aortic) - 0.6 * k
     return np.minimum(np.minimum(mitral, tricuspid), aortic).astype(np.float32)
 
