@@ -9,7 +9,14 @@ import torch
 from insonate.data.pointsets import POINT_SETS
 from insonate.errors import ModelError
 from insonate.tasks import build_task
-from insonate.tasks.ensemble import KeypointsEnsemble, geometric_median_points, median_points, soup
+from insonate.tasks.ensemble import (
+    BiometryEnsemble,
+    KeypointsEnsemble,
+    geometric_median_points,
+    median_points,
+    soup,
+)
+from tasks.test_biometry import made, mixed, rows_of
 from tasks.tiny import Tiny, batch
 
 
@@ -104,3 +111,39 @@ def test_a_soup_has_the_mean_weights_and_its_own_statistics():
     assert (again.predict(given).values - evaluated).abs().max() < 0.5
     with pytest.raises(ModelError, match="one architecture"):
         soup([first, member(0, "FUGC")], [])
+
+
+def test_a_member_that_sees_nothing_has_no_say():
+    points = torch.tensor([[[1.0, 1.0]], [[3.0, 3.0]], [[torch.nan, torch.nan]]])
+    for fuse in (median_points, geometric_median_points):
+        assert torch.allclose(fuse(points)[0], torch.tensor([2.0, 2.0]), atol=1e-4)
+        assert fuse(points[2:]).isnan().all()
+    blind = member(0)
+    blind.head.final.weight.data.zero_()
+    seeing, given = member(1), batch(2)
+    together = KeypointsEnsemble([seeing, blind]).predict(given)
+    assert torch.equal(together.values, seeing.predict(given).values)
+    assert (together.confidence > 0).all()
+    nothing = KeypointsEnsemble([blind, blind])
+    assert (nothing.predict(given).confidence == 0).all()
+    (told, _) = nothing.decode(nothing.predict(given), given)
+    assert np.isnan(told.value).all()
+
+
+def test_an_ensemble_of_nine_task_models_fuses_each_item_of_a_mixed_batch():
+    members = [made(points=["HC", "IVC"], head_width=8 * i) for i in (1, 2, 3)]
+    for one in members:
+        for head in one.head.heads.values():
+            head.log_tau.data += 3  # all see peaks
+    given = mixed("HC", "IVC", "HC")
+    both = BiometryEnsemble(members)
+    outputs = both.predict(given, tta=True)
+    wanted = torch.stack([one.eval().predict(given, tta=True).values for one in members])
+    assert torch.equal(outputs.values.nan_to_num(9.9), median_points(wanted).nan_to_num(9.9))
+    assert [one.task for one in both.decode(outputs, given)] == ["HC", "IVC", "HC"]
+    _, alone = rows_of(given, "IVC")
+    torch.testing.assert_close(both.chosen("IVC").predict(alone, tta=True).values, outputs.values[1:2, :2])
+    with pytest.raises(ModelError, match="same points"):
+        BiometryEnsemble([members[0], made(points=["HC", "FA"])])
+    mixed_weights = soup([made(points=["HC", "IVC"], head_width=8)] * 2, [given])
+    assert mixed_weights.predict(given).values.shape == (3, 4, 2)

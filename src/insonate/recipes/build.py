@@ -74,7 +74,8 @@ def build(recipe: Recipe) -> Built:
         balance=None if sets is None or data.balance == 1 else Balance(sets, data.balance),
     )  # fmt: skip
     digests = {f"the rows of data.split {data.split!r} in {data.manifest}": dataset.digest()}
-    validate, settle = None, _nothing_held_out
+    validate: Callable[[Objective | Task], dict[str, float]] | None = None
+    settle: Callable[[Task], None] = _nothing_held_out
     if held_out is not None:
         kept = ManifestDataset(held_out, fmt, target)
         digests[f"the rows of data.val_split {data.val_split!r} in {data.manifest}"] = kept.digest()

@@ -70,12 +70,14 @@ class Biometry(Task):
     config: BiometryConfig
     head: PointHeads
 
-    def __init__(self, backbone: Backbone, config: BiometryConfig) -> None:
+    def __init__(self, backbone: Backbone, config: BiometryConfig, head: PointHeads | None = None) -> None:
+        """Take the `head` of another model of these options, or make one."""
         super().__init__()
         self.backbone, self.config = backbone, config
         counts = {name: len(POINT_SETS[name].names) for name in config.points} | config.extra_heads
         fields = {name: POINT_SETS[name].group if name in POINT_SETS else "extra" for name in counts}
-        self.head = ARRANGEMENTS[config.heads](backbone.spec.embed_dim, counts, fields, config.head_width)
+        make = ARRANGEMENTS[config.heads]
+        self.head = head or make(backbone.spec.embed_dim, counts, fields, config.head_width)
         self.certainty = certainties(counts)
         # in no attribute that torch looks into: they own nothing
         self.sets: Mapping[str, Keypoints] = {name: self._one(name, k) for name, k in counts.items()}

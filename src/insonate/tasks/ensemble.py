@@ -11,8 +11,9 @@ Shapes: M models or passes, B items, K points.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from insonate.data.sample import Batch
 from insonate.errors import ModelError
 from insonate.tasks.base import Outputs
+from insonate.tasks.biometry import Biometry
+from insonate.tasks.certainty import Certainty
 from insonate.tasks.keypoints import FRAME_PX, SPREAD_PX, Keypoints
 
 WEISZFELD_STEPS = 10
@@ -27,21 +30,48 @@ NEAR = 1e-6
 """px; a point closer than this to the estimate pulls no harder"""
 
 Fuse = Callable[[Tensor], Tensor]
+Points = TypeVar("Points", Keypoints, Biometry)
 
 
 def median_points(points: Tensor) -> Tensor:
-    """Median over the first axis, coordinate by coordinate: M … 2 → … 2."""
-    ordered, count = points.sort(dim=0).values, len(points)
-    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    """Median over the first axis, coordinate by coordinate: M … 2 → … 2; NaN is left out."""
+    ordered = points.nan_to_num(nan=math.inf).sort(dim=0).values
+    count = points.isfinite().sum(dim=0, keepdim=True)  # 1 … 2
+    low, high = ((count - 1).clamp_min(0) // 2, (count // 2).clamp_max(len(points) - 1))
+    median = (ordered.gather(0, low) + ordered.gather(0, high))[0] / 2
+    return torch.where(count[0] > 0, median, torch.nan)
 
 
 def geometric_median_points(points: Tensor) -> Tensor:
-    """The place with the smallest summed distance to all points: M … 2 → … 2."""
-    centre = median_points(points)
+    """The place with the smallest summed distance to all points: M … 2 → … 2; NaN is left out."""
+    centre, there = median_points(points), points.isfinite()
     for _ in range(WEISZFELD_STEPS):
         weights = 1 / (points - centre).norm(dim=-1, keepdim=True).clamp_min(NEAR)  # M … 1
-        centre = (weights * points).sum(dim=0) / weights.sum(dim=0)
+        weights = torch.where(there, weights, 0.0)  # M … 2
+        centre = (weights * points.nan_to_num()).sum(dim=0) / weights.sum(dim=0)
     return centre
+
+
+def fused(outputs: Sequence[Outputs], fuse: Fuse, image: Tensor) -> Outputs:
+    """The outputs of M members (values B K 2) as one.
+
+    A member whose map has no peak has no say about that point, unless none has one. The distance of the
+    members from the fused point counts as spread, as that between two views does.
+
+    Args:
+        outputs: M, of the same pictures.
+        fuse: M B K 2 → B K 2.
+        image: the pictures B C H W; their size is read.
+    """
+    points = torch.stack([one.values for one in outputs])  # M B K 2
+    raw = torch.stack([one.confidence for one in outputs])  # M B K
+    counted = torch.where((raw > 0).any(dim=0), raw > 0, raw == raw)  # M B K
+    points = torch.where(counted[..., None], points, torch.nan)
+    middle = fuse(points)  # B K 2
+    size = points.new_tensor(image.shape[:-3:-1])  # W, H
+    squares = ((points - middle) / size).square().sum(dim=-1)  # M B K
+    apart_px = FRAME_PX * squares.nanmean(dim=0).sqrt()  # B K
+    return Outputs(middle, raw.mean(dim=0) * torch.exp(-apart_px / SPREAD_PX))
 
 
 class KeypointsEnsemble(Keypoints):
@@ -58,29 +88,56 @@ class KeypointsEnsemble(Keypoints):
         Raises:
             ModelError: there is none, or they do not locate the same points.
         """
-        if not members or any(member.names != members[0].names for member in members):
-            named = sorted({", ".join(member.names) for member in members})
-            raise ModelError("ensemble", f"members locate {named}", "Give models of the same points")
-        first = members[0]
-        super().__init__(first.backbone, first.config)
-        self.head, self.members, self.fuse = first.head, nn.ModuleList(members), fuse
+        first = _first_of_like(members, [member.names for member in members])
+        super().__init__(first.backbone, first.config, first.head)
+        self.title, self.members, self.fuse = first.title, nn.ModuleList(members), fuse
         self.eval()
 
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
-        """The fused points; with `tta`, of each member's points from both views.
-
-        The distance of the members from the fused point counts as spread, as that between two views does.
-        """
+        """The fused points; with `tta`, of each member's points from all views."""
         outputs = [cast(Keypoints, member).predict(batch, tta=tta) for member in self.members]
-        points = torch.stack([one.values for one in outputs])  # M B K 2
-        fused = self.fuse(points)  # B K 2
-        size = points.new_tensor(batch["image"].shape[:-3:-1])  # W, H
-        apart_px = FRAME_PX * ((points - fused) / size).square().sum(dim=-1).mean(dim=0).sqrt()  # B K
-        confidence = torch.stack([one.confidence for one in outputs]).mean(dim=0)  # B K
-        return Outputs(fused, confidence * torch.exp(-apart_px / SPREAD_PX))
+        return fused(outputs, self.fuse, batch["image"])
 
 
-def soup(members: Sequence[Keypoints], batches: Iterable[Batch]) -> Keypoints:
+class BiometryEnsemble(Biometry):
+    """Models of the same point sets, each asked in turn; a set of it is a `KeypointsEnsemble`."""
+
+    fuse: Fuse
+
+    def __init__(self, members: Sequence[Biometry], fuse: Fuse = median_points) -> None:
+        """Hold `members`.
+
+        Raises:
+            ModelError: there is none, or they do not locate the same points.
+        """
+        names = [[f"{one.title}.{name}" for one in m.sets.values() for name in one.names] for m in members]
+        first = _first_of_like(members, names)
+        super().__init__(first.backbone, first.config, first.head)
+        self.members, self.fuse = nn.ModuleList(members), fuse
+        self.sets = {name: KeypointsEnsemble([m.sets[name] for m in members], fuse) for name in first.sets}
+        for name, one in self.sets.items():
+            one.certainty = cast(Certainty, self.certainty[name])
+        self.eval()
+
+    def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
+        """The fused points of each item's own set; one call of each member's backbone."""
+        outputs = [cast(Biometry, member).predict(batch, tta=tta) for member in self.members]
+        return fused(outputs, self.fuse, batch["image"])
+
+
+def _first_of_like(members: Sequence[Points], names: Sequence[Sequence[str]]) -> Points:
+    """The first of members that locate the same points.
+
+    Raises:
+        ModelError: there is none, or they do not.
+    """
+    if not members or any(list(one) != list(names[0]) for one in names):
+        named = sorted({", ".join(one) for one in names})
+        raise ModelError("ensemble", f"members locate {named}", "Give models of the same points")
+    return members[0]
+
+
+def soup(members: Sequence[Points], batches: Iterable[Batch]) -> Points:
     """One model with the mean of the members' weights.
 
     Args:
@@ -104,7 +161,7 @@ def soup(members: Sequence[Keypoints], batches: Iterable[Batch]) -> Keypoints:
     return mixed.eval()
 
 
-def _estimate_statistics(model: Keypoints, batches: Iterable[Batch]) -> None:
+def _estimate_statistics(model: Keypoints | Biometry, batches: Iterable[Batch]) -> None:
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     model.eval()  # dropout and the like stay off
     momenta = [layer.momentum for layer in layers]
