@@ -18,7 +18,8 @@ import typer
 from insonate.cli_data import data_app
 from insonate.cli_parts import PLAIN, AsJson, say, warn
 from insonate.cli_points import Members, pseudo_label
-from insonate.errors import InsonateError, one_line
+from insonate.cli_predict import predict
+from insonate.errors import InsonateError
 
 app = typer.Typer(
     help="Pretrain, adapt, evaluate and use ultrasound foundation models. Not for clinical use.",
@@ -31,6 +32,9 @@ models_app = typer.Typer(help="Look at models, ours and official ones.", **PLAIN
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 app.add_typer(recipes_app, name="recipes")
+app.command(
+    "predict", epilog="Example: insonate predict head.png --model runs/hc/model --task hc --ga 32w4d"
+)(predict)
 app.command(
     "pseudo-label",
     epilog="Example: insonate pseudo-label runs/hc/model hc/manifest.parquet --regime r1 -o hc/r1.parquet",
@@ -187,42 +191,6 @@ def evaluate(
         beside = "" if trivial is None else f"without looking {trivial.value:.4g}"
         say(f"{name:<20} {found.text('{:.4g}'.format):<28} {beside}".rstrip())
     say(out / "report.html")
-
-
-@app.command(epilog="Example: insonate predict study.dcm clip.mp4 --model runs/hc/model --out predictions")
-def predict(
-    media: Annotated[list[Path], typer.Argument(help="DICOM, video or image files")],
-    model: Annotated[str, typer.Option(help="model folder or hub id")],
-    out: Out = Path("predictions"),
-    task: Annotated[str | None, typer.Option(help="head to use, where the model has several")] = None,
-    no_tta: Annotated[bool, typer.Option("--no-tta", help="without the mirrored image; faster")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a file on stdout")] = False,
-) -> None:
-    """Measure media with a trained model.
-
-    Writes JSON, an overlay picture and masks for each file.
-    """
-    from insonate.deploy import predict_media
-    from insonate.hub.plain import plain
-    from insonate.progress import tracked
-
-    failed = 0
-    for result in predict_media(media, model, out, tta=not no_tta, task=task, track=tracked):
-        if result.error is not None:
-            failed += 1
-            warn(one_line(result.error))
-            continue
-        if as_json:
-            shown = {
-                "media": result.media, "json": result.json_path, "overlay": result.overlay_path,
-                "masks": result.mask_paths, "predictions": [found.to_dict() for found in result.predictions],
-            }  # fmt: skip
-            say(json.dumps(plain(shown)))
-            continue
-        first, frames = result.predictions[0], len(result.predictions)
-        several = f"{frames} frames, the first: " if frames > 1 else ""
-        say(f"{result.media}: {several}{first.text()} → {result.json_path}")
-    raise typer.Exit(2 if failed else 0)
 
 
 @models_app.callback(invoke_without_command=True, epilog="Example: insonate models --json")

@@ -116,11 +116,7 @@ def find_sector(
     """
     height, width = frames.shape[1:3]
     left, top, right, bottom = within or (0, 0, width, height)
-    picked = some(frames)[:, top:bottom, left:right]
-    texts = _drawn_boxes(find_text(picked), picked.shape[1:3])
-    step = max(1, round(max(picked.shape[1:3]) / LOOK_PX))
-    every = slice(step // 2, None, step)
-    guesses = _seen(picked[:, every, every], texts[every, every])
+    guesses, step = _looked_at(some(frames)[:, top:bottom, left:right])
     if guesses is None:
         return None
     size = (bottom - top, right - left)
@@ -149,6 +145,22 @@ def find_sector(
             left_rad=fan.left_rad, right_rad=fan.right_rad, near_px=fan.near_px, far_px=fan.far_px,
         )  # fmt: skip
     return Sector(shape=kind, mask=mask, box=_box(mask), fit=fit, fan=fan)
+
+
+def has_echoes(frames: np.ndarray) -> bool:
+    """Whether there is an area that echoes fill at all, in T H W or T H W 3, uint8; without its outline.
+
+    A black or even picture has none, nor has a page of text.
+    """
+    return _looked_at(some(frames))[0] is not None
+
+
+def _looked_at(frames: np.ndarray) -> tuple[_Guesses | None, int]:
+    """What is seen of every `step`-th pixel, and this step."""
+    texts = _drawn_boxes(find_text(frames), frames.shape[1:3])
+    step = max(1, round(max(frames.shape[1:3]) / LOOK_PX))
+    every = slice(step // 2, None, step)
+    return _seen(frames[:, every, every], texts[every, every]), step
 
 
 # ------------------------------------------------------------------------------------------- filled area

@@ -240,7 +240,7 @@ def _group(group: Measurements, header: Dataset, algorithm: Any) -> Any:
 def _measurement(caliper: Caliper, header: Dataset) -> Any:
     from highdicom import sr
 
-    code, meaning = NAMES.get(caliper.name, (caliper.name[:16], caliper.title[:64]))
+    code, meaning = NAMES.get(caliper.name, (caliper.name, caliper.title[:64]))
     scheme = LOINC if caliper.name in NAMES else OWN
     unit = UNITS.get(caliper.unit, "1")
     return sr.Measurement(

@@ -3,6 +3,10 @@
 | file | content |
 |-|-|
 | `predict.py` | `predict_media`: many files, one JSON, one overlay and the masks each |
+| `sources.py` | the media of files and folders |
+| `measured.py` | from the points of frames to what is said about a medium |
+| `views.py` | which task a medium is for |
+| `reporting.py` | the calipers of a structured report |
 | `pseudo_label.py` | label unlabelled pictures for training |
 | `doctor.py` | what this machine has |
 

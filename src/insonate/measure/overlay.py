@@ -30,6 +30,8 @@ TRUTH, WRITING, FAINT, PAPER = (0, 220, 120), (235, 235, 235), (150, 150, 150), 
 SURE = 0.2
 """confidence of a point below which its figures are told with a question mark"""
 CAPITAL = {"hadlock": "Hadlock", "intergrowth": "INTERGROWTH", "ed": "ED", "es": "ES"}
+SIGNS = {"!": "! not plausible, or not what its formula is for", "?": "? unsure of a point"}
+"""after a value, and what a line below says of it"""
 BAR_PART = 0.25
 """of the picture's width, that the scale bar is at most"""
 
@@ -80,15 +82,22 @@ def draw_marked(
     bar = (
         None if marked.spacing is None or bar_mm is None else (bar_mm, bar_mm / marked.spacing.col_mm * times)
     )
-    return _with_panel(picture, _entries(figures, marked), bar, footer)
+    entries = _entries(figures, marked)
+    signs = [sign for mark, sign in SIGNS.items() if any(mark in text for text, _ in entries)]
+    return _with_panel(picture, entries, bar, " · ".join([*filter(None, [footer]), *signs]))
 
 
 def told(name: str, one: Quantity) -> str:
-    """A measurement as words: `HC 293.1 mm`, `GA 32w4d`, `HC centile 45 %`."""
+    """A measurement as people write it: `HC 293.1 mm`, `GA 32w4d`, `HC centile 45 %`; `!` = not plausible."""
+    return f"{words(name, one)} {_value(one)}{' !' if one.in_range is False else ''}"
+
+
+def words(name: str, one: Quantity) -> str:
+    """What a measurement is called: `HC`, `LV long`, `EFW Hadlock centile`."""
     stem = name.rpartition("_")[0] if one.unit or name.endswith("_ratio") else name
     first, *others = stem.split("_")
-    words = [first.upper() if len(first) <= 4 else first.capitalize(), *(CAPITAL.get(w, w) for w in others)]
-    return f"{' '.join(words)} {_value(one)}{' !' if one.in_range is False else ''}"
+    start = first.upper() if len(first) <= 4 else first.capitalize()
+    return " ".join([start, *(CAPITAL.get(word, word) for word in others)])
 
 
 def weeks_and_days(weeks: float) -> str:
