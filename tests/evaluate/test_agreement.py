@@ -73,9 +73,9 @@ def test_success_rates_count_labelled_points_only():
              prediction([(10, 10), (np.nan, np.nan)], patient="b")]  # fmt: skip
     found = [prediction([(13, 10), (20, 32)]), prediction([(10, 10), (0, 0)])]
     errors = point_errors(found, truth)
-    assert [errors.per_point[name].value for name in ("a", "b")] == [1.5, 12.0]
-    assert errors.per_point_mm["b"].value == 6.0
-    assert errors.per_point_mm["a"].items == 1
+    assert [errors.per_point["px"][name].value for name in ("a", "b")] == [1.5, 12.0]
+    assert errors.per_point["mm"]["b"].value == 6.0
+    assert errors.per_point["mm"]["a"].items == 1
     assert errors.success["2px"].value == pytest.approx(0.5)  # none of two, one of one
     assert errors.success["4px"].value == pytest.approx(0.75)
     assert errors.success["20px"].value == pytest.approx(1.0)
@@ -129,7 +129,7 @@ def test_an_evaluation_of_points_writes_them_all(tmp_path):
         "high",
         "icc",
     }
-    mean = np.mean([one.value for one in evaluation.points.per_point.values()])
+    mean = np.mean([one.value for one in evaluation.points.per_point["px"].values()])
     assert mean == pytest.approx(evaluation.metrics["mre_px"].value)
     ensemble = Model(backbone, KeypointsEnsemble([model.task] * 3))
     same = evaluate_model(ensemble, Manifest.from_rows(rows, tmp_path), out=tmp_path / "f")

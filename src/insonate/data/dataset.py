@@ -238,6 +238,16 @@ def _item_id(row: Row) -> str:
     return name if labelled is None else f"{name}#{labelled}"
 
 
+def has_label(row: Row, target: Target) -> bool:
+    """Whether a row says something for this target; that it can be used is not checked."""
+    value = row.get(target.column)
+    if value is None or value == "":
+        return False
+    if isinstance(target, PointSetsTarget):
+        return row.get(SET) in target.sets
+    return not isinstance(target, PointsTarget) or _is_of(row, target)
+
+
 def _labelled(manifest: Manifest, target: Target | None) -> tuple[list[Row], list[Any]]:
     if target is None:
         return [_counted(row, manifest) for row in manifest.rows], [None] * len(manifest)
@@ -279,6 +289,11 @@ def _names(target: PointSetsTarget | PointsTarget) -> str:
     return ", ".join(target.sets if isinstance(target, PointSetsTarget) else [target.points_set])
 
 
+def _is_of(row: Row, target: PointsTarget) -> bool:
+    """Whether the row's points, where it says so, are of the target's set."""
+    return not target.points_set or row.get(SET) in {None, "", target.points_set}
+
+
 def _own_target(row: Row, target: Target, where: str) -> RowTarget | None:
     """What to read of this row; None where its points are of a set that nobody asked for.
 
@@ -286,7 +301,7 @@ def _own_target(row: Row, target: Target, where: str) -> RowTarget | None:
         ManifestError: it names no set, or none that is known.
     """
     if isinstance(target, PointsTarget):
-        return target if not target.points_set or row.get(SET) in {None, "", target.points_set} else None
+        return target if _is_of(row, target) else None
     if not isinstance(target, PointSetsTarget):
         return target
     name = row.get(SET)

@@ -2,7 +2,9 @@
 
 | file | content |
 |-|-|
-| `agreement.py` | measurements: bias, limits of agreement, ICC; points: errors and success rates |
+| `agreement.py` | measurements: bias, limits of agreement, ICC |
+| `points.py` | points: errors, success rates, what their confidence is worth |
+| `sets.py` | a model of several tasks: all together |
 | `statistics.py` | bootstrap intervals by patient, paired differences, Bland–Altman |
 | `evaluation.py` | `Evaluation`: what a model scored; comparing two of them |
 | `run.py` | `evaluate_model`: predictions, scores, groups, the trivial answer |
@@ -13,15 +15,7 @@
 Imports hub, tasks and data.
 """
 
-from insonate.evaluate.agreement import (
-    Agreement,
-    OverTasks,
-    PointErrors,
-    agreements,
-    icc,
-    over_tasks,
-    point_errors,
-)
+from insonate.evaluate.agreement import Agreement, agreements, icc
 from insonate.evaluate.charts import (
     bland_altman_chart,
     confusion,
@@ -31,8 +25,10 @@ from insonate.evaluate.charts import (
 )
 from insonate.evaluate.evaluation import Evaluation, compare_evaluations
 from insonate.evaluate.page import metrics_table
+from insonate.evaluate.points import PointErrors, Reliability, point_errors, reliability
 from insonate.evaluate.report import Picture, Section, Table, Text, picture, render_report
 from insonate.evaluate.run import evaluate_model, predict_loop
+from insonate.evaluate.sets import OverTasks, over_tasks
 from insonate.evaluate.statistics import (
     BlandAltman,
     Interval,
@@ -50,6 +46,7 @@ __all__ = [
     "OverTasks",
     "Picture",
     "PointErrors",
+    "Reliability",
     "Section",
     "Table",
     "Text",
@@ -70,6 +67,7 @@ __all__ = [
     "picture",
     "point_errors",
     "predict_loop",
+    "reliability",
     "render_report",
     "success_chart",
 ]

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from insonate.errors import one_line
-from insonate.evaluate.agreement import PointErrors
+from insonate.evaluate.points import PointErrors
 from insonate.evaluate.report import Picture
 from insonate.evaluate.statistics import BlandAltman, Interval
 
 COLOURS = ("#2463a8", "#c05621", "#2f855a", "#6b46c1", "#718096", "#b83280")
+STYLES = ("-", "--", ":")
 CURVE_POINTS = 500
 """of a learning curve; longer ones are averaged"""
 
@@ -81,19 +82,24 @@ def bland_altman_chart(agreement: BlandAltman, name: str) -> Picture:
     return _chart(draw, caption)
 
 
-def success_chart(points: PointErrors) -> Picture:
-    """Part of the points found within a distance, over that distance."""
+def success_chart(points: Mapping[str, PointErrors]) -> Picture:
+    """Part of the points found within a distance, over that distance; a curve a task."""
 
     def draw(axes: Any) -> None:
-        thresholds, rates = points.curve
-        axes.plot(thresholds, rates, color=COLOURS[0], linewidth=1.5)
-        axes.set_xlim(0, float(thresholds[-1]))
+        for number, (name, one) in enumerate(points.items()):
+            thresholds, rates = one.curve
+            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            axes.plot(thresholds, rates, style, color=colour, linewidth=1.5, label=_plain(name, 24))
+            axes.set_xlim(0, float(thresholds[-1]))
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("distance, px of the original")
         axes.set_ylabel("part of the points within it")
         axes.grid(alpha=0.3)
+        if len(points) > 1:
+            axes.legend(fontsize=8, loc="lower right")
 
-    return _chart(draw, f"Success rate of all points; area under the curve {points.area:.3f}")
+    areas = ", ".join(f"{name} {one.area:.3f}".strip() for name, one in points.items())
+    return _chart(draw, f"Success rate of all points; area under the curve {areas}")
 
 
 def intervals_chart(intervals: Mapping[str, Interval], caption: str, *, zero: bool = False) -> Picture:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from insonate.errors import InsonateError
-from insonate.evaluate.agreement import Agreement, PointErrors
+from insonate.evaluate.agreement import Agreement
+from insonate.evaluate.points import PointErrors
 from insonate.evaluate.report import Picture
 from insonate.evaluate.statistics import Interval, paired_difference
 
@@ -38,6 +39,8 @@ class Evaluation:
     """measurement → bias, limits of agreement, ICC"""
     points: PointErrors | None = None
     """errors by point and success rates, of keypoints"""
+    sets: dict[str, Evaluation] = field(default_factory=dict)
+    """of a model of several tasks: each by its name"""
     synthetic: bool = False
     examples: tuple[Picture, ...] = ()
     """best, median and worst items, drawn"""
@@ -54,6 +57,7 @@ class Evaluation:
             },
             "agreement": {name: one.to_dict() for name, one in self.agreements.items()},
             "points": None if self.points is None else self.points.to_dict(),
+            "sets": {name: one.to_dict() for name, one in self.sets.items()},
             "items": [
                 {"item_id": item, "patient_id": patient, "scores": {n: s[i] for n, s in self.scores.items()}}
                 for i, (item, patient) in enumerate(zip(self.item_ids, self.patients, strict=True))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from insonate.evaluate.charts import bland_altman_chart, confusion, learning_curves, success_chart
 from insonate.evaluate.evaluation import Evaluation
+from insonate.evaluate.points import UNITS, PointErrors
 from insonate.evaluate.report import Cell, Part, Section, Table, Text
+from insonate.evaluate.sets import BY_TASK
 from insonate.evaluate.statistics import POOLED_RESAMPLES, RESAMPLES, bland_altman
 from insonate.tasks.base import Prediction
+from insonate.tasks.biometry import MEAN_SCORES
+from insonate.tasks.certainty import NEAR_PX
 
 
 def evaluation_sections(
@@ -77,19 +81,70 @@ def points_parts(evaluation: Evaluation) -> list[Part]:
     points = evaluation.points
     if points is None:
         return []
-    caption = f"Mean radial error (95 % interval); {points.missing} points without a label are left out"
+    caption = (
+        f"Mean radial error (95 % interval); {points.missing} points without a label are left out; "
+        f"{points.refused} were not found and count as in the middle of the picture"
+    )
     rows: list[list[Cell]] = [
-        [name, one, points.per_point_mm[name], one.items] for name, one in points.per_point.items()
+        [name, *(points.per_point[unit][name] for unit in UNITS), one.items]
+        for name, one in points.per_point["px"].items()
     ]
     success: list[list[Cell]] = [[name, rate, rate.items] for name, rate in points.success.items()]
     return [
-        Table(columns=["point", "error, px", "error, mm", "items"], rows=rows, caption=caption),
+        Table(
+            columns=["point", "px", "mm", "px of 256 × 256", "% of diagonal", "items"], rows=rows,
+            caption=caption,
+        ),
         Table(
             columns=["within", "part of the points", "items"], rows=success,
             caption="Success rate (95 % interval)",
         ),
-        success_chart(points),
+        success_chart({"": points}),
+        confidence_table(points),
     ]  # fmt: skip
+
+
+def confidence_table(points: PointErrors) -> Table:
+    """What confidence was told, and what share of the points was near."""
+    told = points.reliability
+    return Table(
+        columns=["confidence", f"within {NEAR_PX:g} px of 256", "points"],
+        rows=list(zip(told.confidence.tolist(), told.near.tolist(), told.points.tolist(), strict=True)),
+        caption=f"Confidence against outcome, by tenths; mean distance {told.error:.3f}",
+    )
+
+
+def sets_sections(
+    whole: Evaluation, pages: Mapping[str, list[Section]], run_dir: Path | None
+) -> list[Section]:
+    """The report of a model of several tasks: all together, then each by itself.
+
+    Args:
+        whole: of all tasks.
+        pages: name of each task → its sections.
+        run_dir: of the training, for the learning curve.
+    """
+    rows: list[list[Cell]] = [
+        [name, *(one.metrics.get(score) for score in MEAN_SCORES), len(one.item_ids),
+         len(set(one.patients)), one.trivial.get("mre_px")]
+        for name, one in whole.sets.items()
+    ]  # fmt: skip
+    by_image: list[Cell] = ["by image", *(whole.metrics[score] for score in MEAN_SCORES)]
+    by_task: list[Cell] = ["by task", *(whole.metrics[score + BY_TASK] for score in MEAN_SCORES)]
+    rows += [[*by_image, len(whole.item_ids), len(set(whole.patients)), None], [*by_task, None, None, None]]
+    table = Table(
+        columns=["task", "px", "mm", "px of 256 × 256", "% of diagonal", "images", "patients",
+                 "px without looking"],
+        rows=rows, caption="Mean radial error (95 % interval); by image the largest task rules, by task each "
+        "counts once",
+    )  # fmt: skip
+    curves = {name: one.points for name, one in whole.sets.items() if one.points is not None}
+    lines: list[Part] = [] if run_dir is None else list(learning_curves(run_dir / "metrics.jsonl"))
+    return [
+        Section("All tasks", [table, success_chart(curves)]),
+        *(Section(f"{name}: {one.title}", one.parts) for name, page in pages.items() for one in page),
+        Section("Learning curve", lines),
+    ]
 
 
 def _agreement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 
 from insonate.data import Batch, Loader, Manifest, ManifestDataset
+from insonate.data.dataset import has_label
 from insonate.data.manifest import Row, patient_key
 from insonate.errors import ManifestError, ModelError
-from insonate.evaluate.agreement import agreements, point_errors
+from insonate.evaluate.agreement import agreements
 from insonate.evaluate.evaluation import Evaluation, Scores
-from insonate.evaluate.page import evaluation_sections
-from insonate.evaluate.report import Picture, picture, render_report
+from insonate.evaluate.page import evaluation_sections, sets_sections
+from insonate.evaluate.points import point_errors
+from insonate.evaluate.report import Picture, Section, picture, render_report
+from insonate.evaluate.sets import of_all_sets
 from insonate.evaluate.statistics import (
     POOLED_RESAMPLES,
     Interval,
@@ -71,20 +75,67 @@ def evaluate_model(  # noqa: PLR0913  each is the user's to set
         ManifestError: no such split, no labels in it, or a patient of it was also trained on.
     """
     out = writable(out)
-    task = _task_of(model)
-    dataset = ManifestDataset(manifest.select(split=split), model.format, task.target())
+    own = _task_of(model)
     trained = manifest if train_manifest is None else train_manifest
-    training_rows = _training_rows(trained)
-    if split != "train" or train_manifest is not None:
-        _check_leak(dataset.rows, training_rows, manifest.source)
-    predictions, truths = predict_loop(task, _in_order(dataset), tta=tta, track=track)
-    baseline = _baseline(model, task, trained, training_rows, truths)
-    evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=split, seed=seed)
-    sections = evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
+    rows = manifest.select(split=split)
+    apart = split != "train" or train_manifest is not None
+    asked = Asked(
+        model=model, rows=rows, trained=trained, apart=apart, split=split, tta=tta, seed=seed, track=track
+    )
+    if len(own.choices()) == 1:
+        evaluation, sections = _one(own, asked, run_dir)
+    else:
+        evaluation, sections = _several(own, asked, run_dir)
     title = f"{evaluation.kind} of {evaluation.task} on {split}"
     report = render_report(title, sections, synthetic=evaluation.synthetic)
     atomic_write_all({out / "report.html": report, out / "evaluation.json": to_json(evaluation.to_dict())})
     return evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What an evaluation was asked for."""
+
+    model: Model
+    rows: Manifest
+    trained: Manifest
+    apart: bool
+    """whether no patient of the rows may be among those of the training"""
+    split: str
+    tta: bool
+    seed: int
+    track: Track
+
+
+def _one(task: Task, asked: Asked, run_dir: Path | None) -> tuple[Evaluation, list[Section]]:
+    """The evaluation of one task and its page."""
+    dataset = ManifestDataset(asked.rows, asked.model.format, task.target())
+    if asked.apart:
+        _check_leak(dataset.rows, _training_rows(asked.trained), asked.rows.source)
+    predictions, truths = predict_loop(task, _in_order(dataset), tta=asked.tta, track=asked.track)
+    baseline = _baseline(asked.model, task, asked.trained, truths)
+    evaluation = _evaluated(task, dataset, predictions, truths, baseline, split=asked.split, seed=asked.seed)
+    return evaluation, evaluation_sections(evaluation, predictions, truths, run_dir=run_dir)
+
+
+def _several(task: Task, asked: Asked, run_dir: Path | None) -> tuple[Evaluation, list[Section]]:
+    """The evaluation of each task that has labelled rows, and of all together, on one page.
+
+    Raises:
+        ManifestError: no row has a label.
+    """
+    each: dict[str, Evaluation] = {}
+    pages: dict[str, list[Section]] = {}
+    for name in task.choices():
+        one = task.chosen(name)
+        if any(has_label(row, one.target()) for row in asked.rows.rows):
+            evaluation, pages[name] = _one(one, asked, None)
+            each[name] = replace(evaluation, task=name)
+    if not each:
+        told = f"no row of split {asked.split!r} has a label in {task.config.column!r}"
+        raise ManifestError(asked.rows.source, told, f"Label points of {', '.join(task.choices())}")
+    whole = of_all_sets(each, task=task.config.column, seed=asked.seed)
+    return whole, sets_sections(whole, pages, run_dir)
 
 
 def predict_loop(
@@ -145,12 +196,10 @@ def _check_leak(tested: Sequence[Row], trained: Sequence[Row], where: str) -> No
         )
 
 
-def _baseline(
-    model: Model, task: Task, manifest: Manifest, rows: Sequence[Row], truths: Sequence[Prediction]
-) -> list[Prediction]:
+def _baseline(model: Model, task: Task, manifest: Manifest, truths: Sequence[Prediction]) -> list[Prediction]:
     """The trivial prediction of each item; [] where there are no training labels."""
-    column = task.target().column
-    labelled = [row for row in rows if row.get(column) is not None and row[column] != ""]
+    target = task.target()
+    labelled = [row for row in _training_rows(manifest) if has_label(row, target)]
     if not labelled:
         return []
     count = min(len(labelled), BASELINE_ITEMS)

@@ -81,11 +81,34 @@ def bootstrap_mean(
     sums, counts = np.bincount(group, values), np.bincount(group).astype(np.float64)  # P, P
     if len(sums) == 1:
         return Interval(value=float(values.mean()), low=np.nan, high=np.nan, items=len(values), patients=1)
-    means = np.concatenate(
-        [(drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)]
-    )  # R
-    low, high = _percentiles(means)
+    low, high = _percentiles(_drawn_means(sums, counts, resamples, seed))
     return Interval(value=float(values.mean()), low=low, high=high, items=len(values), patients=len(sums))
+
+
+def bootstrap_mean_of_means(
+    groups: Sequence[tuple[np.ndarray, Sequence[str]]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Mean over groups of their mean scores; the patients of each group are drawn by themselves.
+
+    Args:
+        groups: scores N and patient ids N of each; a group whose scores are all NaN is left out.
+        resamples: number of bootstrap samples.
+        seed: of the draws.
+    """
+    means, drawn, items, patients = [], [], 0, 0
+    for number, (scores, ids) in enumerate(groups):
+        known = np.isfinite(scores)
+        if not known.any():
+            continue
+        group = np.unique(patient_index(ids)[known], return_inverse=True)[1]
+        sums, counts = np.bincount(group, scores[known]), np.bincount(group).astype(np.float64)
+        means.append(scores[known].mean())
+        drawn.append(_drawn_means(sums, counts, resamples, seed + number))  # R
+        items, patients = items + int(known.sum()), patients + len(sums)
+    if not means:
+        return Interval(value=np.nan, low=np.nan, high=np.nan, items=0, patients=0)
+    low, high = _percentiles(np.mean(drawn, axis=0)) if patients > len(means) else (np.nan, np.nan)
+    return Interval(value=float(np.mean(means)), low=low, high=high, items=items, patients=patients)
 
 
 def paired_difference(
@@ -187,6 +210,11 @@ def _draws(num_patients: int, resamples: int, seed: int) -> Iterator[np.ndarray]
     even = np.full(num_patients, 1 / num_patients)
     for start in range(0, resamples, step):
         yield random.multinomial(num_patients, even, size=min(step, resamples - start))
+
+
+def _drawn_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means R of scores whose sums and numbers by patient are given."""
+    return np.concatenate([(drawn @ sums) / (drawn @ counts) for drawn in _draws(len(sums), resamples, seed)])
 
 
 def _items(group: np.ndarray, counts: np.ndarray) -> np.ndarray:
