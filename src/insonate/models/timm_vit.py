@@ -6,7 +6,13 @@ tell a TinyUSFM from a ViT-Tiny, so for that width it must be said. Page: docs/m
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from insonate.errors import WeightsError
 from insonate.models.jepa import IMAGE_SIZES
@@ -49,6 +55,8 @@ def convert_timm(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     family = str(hints.get("family") or "vit")
     options["heads"] = _tiny_heads(options, family, hints) or heads_of(options, SIZES, hints)
     table = state["pos_embed"]
+    if options["class_token"] and table.shape[1] == _patches(table.shape[1], options, hints):
+        table = state["pos_embed"] = F.pad(table, (0, 0, 1, 0))  # its class token has no position
     count = table.shape[1] - options["class_token"]
     options |= {"position": "learned", "input_size": _side(count, options["patch"], hints)}
     converted = Converted(family=family, backbone=options, state=state)
@@ -65,7 +73,29 @@ def export_timm(model: Exportable) -> dict[str, Any]:
     """
     if "pos_embed" not in model.state:
         raise WeightsError("model", "has no learned positions", "Take another layout")
-    return official_vit(model.state, (1, 1), split_biases=False) | official_classifier(model.head)
+    official = official_vit(_joined(model.state), (1, 1), split_biases=False)
+    if "reg_token" in official and not bool(official["pos_embed"][:, 0].any()):
+        official["pos_embed"] = official["pos_embed"][:, 1:].clone()  # see convert_timm
+    return official | official_classifier(model.head)
+
+
+def _joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the gate and value of each MLP as one matrix, as timm has them."""
+    joined = {}
+    for name, tensor in state.items():
+        if ".fc1_g." in name:
+            joined[name.replace("fc1_g", "fc1")] = torch.cat([tensor, state[name.replace("fc1_g", "fc1_x")]])
+        elif ".fc1_x." not in name:
+            joined[name] = tensor
+    return joined
+
+
+def _patches(rows: int, options: Mapping[str, Any], hints: Hints) -> int:
+    """Patches of a table with so many rows: those of a square, or of the size that is said."""
+    said, patch = size_of(hints), options["patch"]
+    if said is not None and (said[0] // patch) * (said[1] // patch) in {rows, rows - 1}:
+        return (said[0] // patch) * (said[1] // patch)
+    return rows if math.isqrt(rows) ** 2 == rows else rows - 1
 
 
 def _side(count: int, patch: int, hints: Hints) -> tuple[int, int]:

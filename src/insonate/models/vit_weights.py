@@ -54,6 +54,7 @@ def take_vit(source: Source, extra: str = r"$^") -> dict[str, Tensor]:
                 state[pattern.sub(ours, name)] = source.take(name)
     _take_split_biases(source, state)
     _take_gated_mlps(source, state)
+    _take_joint_gates(source, state)
     _check_indices(source, state)
     return state
 
@@ -320,6 +321,22 @@ def _take_gated_mlps(source: Source, state: dict[str, Tensor]) -> None:
         state[f"{block}fc1_g.{kind}"] = state.pop(f"{block}fc1.{kind}")
         state[f"{block}fc1_x.{kind}"] = state.pop(f"{block}fc2.{kind}")
         state[f"{block}fc2.{kind}"] = source.take(name)
+
+
+def _take_joint_gates(source: Source, state: dict[str, Tensor]) -> None:
+    """Gated MLPs whose gate and value are one matrix: DINOv2's `w12` and `w3`, timm's wide `fc1`."""
+    for name in source.names(r"blocks\.\d+\.mlp\.w12\.(weight|bias)$"):
+        block, kind = name.split("w12.")
+        state[f"{block}fc1.{kind}"], state[f"{block}fc2.{kind}"] = (
+            source.take(name), source.take(f"{block}w3.{kind}"),
+        )  # fmt: skip
+    first, second = state.get("blocks.0.mlp.fc1.weight"), state.get("blocks.0.mlp.fc2.weight")
+    if first is None or second is None or first.ndim != 2 or first.shape[0] != 2 * second.shape[-1]:
+        return
+    for name in [name for name in state if re.match(r"blocks\.\d+\.mlp\.fc1\.(weight|bias)$", name)]:
+        block, kind = name.split("fc1.")
+        gate, value = state.pop(name).chunk(2)
+        state |= {f"{block}fc1_g.{kind}": gate.clone(), f"{block}fc1_x.{kind}": value.clone()}
 
 
 def _check_indices(source: Source, state: Mapping[str, Tensor]) -> None:
