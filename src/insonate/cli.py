@@ -262,8 +262,9 @@ def convert(
     from insonate.hub import load, write_official
 
     model = load(source, **facts(given))
-    if model.report is not None:
-        warn(model.report)
+    for report in (model.report, model.probe_report):
+        if report is not None:
+            warn(report)
     if layout is None:
         say(model.save_pretrained(out))
         return
@@ -271,13 +272,17 @@ def convert(
 
 
 def facts(given: list[str] | None) -> dict[str, Any]:
-    """What the user says of an official checkpoint: numbers, lists with commas, text."""
+    """What the user says of an official checkpoint: numbers, lists with commas, true and false, text."""
+    words: dict[str, Any] = {"true": True, "false": False}
     said: dict[str, Any] = {}
     for word in given or []:
         name, equals, text = word.partition("=")
         if not equals:
             raise InsonateError(word, "is no key=value", "For example heads=12")
-        parts = [int(part) if part.lstrip("-").isdigit() else part for part in text.split(",")]
+        parts = [
+            int(part) if part.lstrip("-").isdigit() else words.get(part.lower(), part)
+            for part in text.split(",")
+        ]
         said[name] = parts[0] if len(parts) == 1 else parts
     return said
 

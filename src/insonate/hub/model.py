@@ -78,6 +78,8 @@ class Model:
         self.parts = dict(parts or {})
         self.report: LoadReport | None = None
         """what became of the tensors of an official checkpoint"""
+        self.probe_report: LoadReport | None = None
+        """the same of the probe that was given beside it"""
         spec = backbone.spec
         self.input = InputConfig(
             height=spec.input_size[0], width=spec.input_size[1], channels=spec.channels,
@@ -357,7 +359,7 @@ def load(source: Path | str, *, device: str = "cpu", **given: Any) -> Model:
     if probe is not None:
         known = {name.removeprefix("probe_"): value for name, value in of_probe.items()}
         options, module, report = read_probe(probe, model.backbone, known)
-        model.parts[PROBE] = (options, module)
+        model.parts[PROBE], model.probe_report = (options, module), report
         model.info["probe"] = {"layout": report.layout, "assumed": list(report.assumed)}
     return model.to(device)
 
