@@ -126,13 +126,15 @@ def _report(good: list[FileResult], sr: Path, model: str) -> None:
     Raises:
         InsonateError: nothing was measured, or the media cannot be reported on together.
     """
+    from insonate import __version__
     from insonate.data.structured_report import Measurements, write_report
 
     groups = [
         Measurements(path=one.media, title=f"{one.task} {one.media.stem}", calipers=one.calipers)
         for one in good
     ]
-    warn(f"{write_report(sr, groups, model=Path(model).name or model)}: structured report")
+    path = write_report(sr, groups, model=Path(model).name or model, version=__version__)
+    warn(f"{path}: structured report")
 
 
 def _known(ga: str | None, spacing: str | None, smooth: int, body: str | None) -> Known:

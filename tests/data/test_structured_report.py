@@ -50,7 +50,9 @@ def items(dataset):
 
 def test_calipers_read_back_in_their_frame_with_the_study_s_identifiers(tmp_path):
     clip, still = medium(tmp_path / "clip.dcm"), medium(tmp_path / "still.dcm", frames=1)
-    report = dcmread(write_report(tmp_path / "sr.dcm", [measured(clip, frame=2), measured(still)], model="m"))
+    report = dcmread(
+        write_report(tmp_path / "sr.dcm", [measured(clip, frame=2), measured(still)], model="m", version="1")
+    )
     source = dcmread(clip)
     for name in ("StudyInstanceUID", "PatientID", "PatientName", "StudyID", "AccessionNumber"):
         assert report.get(name, "") == source.get(name, "")
@@ -73,7 +75,9 @@ def test_calipers_read_back_in_their_frame_with_the_study_s_identifiers(tmp_path
 def test_dciodvfy_finds_no_error(tmp_path):
     if shutil.which("dciodvfy") is None:
         pytest.skip("needs dciodvfy (apt install dicom3tools)")
-    path = write_report(tmp_path / "sr.dcm", [measured(medium(tmp_path / "a.dcm"), 1)], model="m")
+    path = write_report(
+        tmp_path / "sr.dcm", [measured(medium(tmp_path / "a.dcm"), 1)], model="m", version="1"
+    )
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     told = done.stdout + done.stderr
     assert "ComprehensiveSR" in told
@@ -88,7 +92,7 @@ def test_a_header_of_another_time_is_put_right(tmp_path):
     header["StudyDate"]._value = "1994.11.05"
     header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.6"
     header.save_as(path)
-    report = dcmread(write_report(tmp_path / "sr.dcm", [measured(path)], model="m"))
+    report = dcmread(write_report(tmp_path / "sr.dcm", [measured(path)], model="m", version="1"))
     assert (report.StudyTime, report.StudyDate) == ("112501", "19941105")
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     assert evidence.ReferencedSOPSequence[0].ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.6"
@@ -97,18 +101,18 @@ def test_a_header_of_another_time_is_put_right(tmp_path):
 def test_what_cannot_be_reported_on_is_refused(tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(MediaError, match="no DICOM file"):
-        write_report(tmp_path / "sr.dcm", [measured(tmp_path / "a.png")], model="m")
+        write_report(tmp_path / "sr.dcm", [measured(tmp_path / "a.png")], model="m", version="1")
     first, second = medium(tmp_path / "a.dcm"), medium(tmp_path / "b.dcm", study="s2")
     with pytest.raises(InsonateError, match="2 studies"):
-        write_report(tmp_path / "sr.dcm", [measured(first), measured(second)], model="m")
+        write_report(tmp_path / "sr.dcm", [measured(first), measured(second)], model="m", version="1")
     with pytest.raises(InsonateError, match="no measurement"):
-        write_report(tmp_path / "sr.dcm", [], model="m")
+        write_report(tmp_path / "sr.dcm", [], model="m", version="1")
     header = dcmread(first)
     del header.StudyInstanceUID
     header.save_as(first)
     with pytest.raises(MediaError, match="StudyInstanceUID"):
-        write_report(tmp_path / "sr.dcm", [measured(first)], model="m")
+        write_report(tmp_path / "sr.dcm", [measured(first)], model="m", version="1")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InsonateError, match="highdicom"):
-        write_report(tmp_path / "sr.dcm", [measured(second)], model="m")
+        write_report(tmp_path / "sr.dcm", [measured(second)], model="m", version="1")
     assert not (tmp_path / "sr.dcm").exists()

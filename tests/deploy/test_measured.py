@@ -138,7 +138,7 @@ def test_a_dicom_still_becomes_a_report_with_its_ellipse(tmp_path):
     pytest.importorskip("highdicom", reason="needs the extra sr (highdicom)")
     group = Measurements(path=path, title="HC", calipers=calipers_of(said))
     assert len({one.name for one in group.calipers}) == len(said.quantities)
-    report = str(dcmread(write_report(tmp_path / "sr.dcm", [group], model="m")))
+    report = str(dcmread(write_report(tmp_path / "sr.dcm", [group], model="m", version="1")))
     assert "Head Circumference" in report
     assert "ELLIPSE" in report
 

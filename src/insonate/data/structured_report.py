@@ -25,7 +25,6 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-import insonate
 from insonate.data.media import probe
 from insonate.errors import InsonateError, MediaError
 from insonate.files import atomic_write
@@ -101,13 +100,14 @@ class Measurements:
     calipers: tuple[Caliper, ...]
 
 
-def write_report(out: Path | str, groups: Sequence[Measurements], *, model: str) -> Path:
+def write_report(out: Path | str, groups: Sequence[Measurements], *, model: str, version: str) -> Path:
     """Write one report on media of one study.
 
     Args:
         out: `.dcm` file; one that is there is replaced.
         groups: one a medium, each with at least one value.
         model: what measured, as the algorithm's name.
+        version: of insonate.
 
     Raises:
         InsonateError: highdicom is missing, there is nothing to report, or the media are of several studies.
@@ -127,7 +127,7 @@ def write_report(out: Path | str, groups: Sequence[Measurements], *, model: str)
             )
         buffer = io.BytesIO()
         try:
-            _report(told, model).save_as(buffer)
+            _report(told, model, version).save_as(buffer)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             what = f"its header cannot be reported on ({type(error).__name__})"
             raise MediaError(told[0][0].path, what, "Repair the header of the source") from None
@@ -177,17 +177,17 @@ def _moment(text: str, vr: str) -> str:
     return found[0] if found else ""
 
 
-def _report(told: Sequence[tuple[Measurements, Dataset]], model: str) -> Any:
+def _report(told: Sequence[tuple[Measurements, Dataset]], model: str, version: str) -> Any:
     from highdicom import sr
 
     observer = sr.ObserverContext(
         observer_type=sr.CodedConcept("121007", DICOM, "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
             uid=ROOT_UID, name="insonate", manufacturer_name="insonate", model_name=model[:64],
-            serial_number=insonate.__version__,
+            serial_number=version,
         ),
     )  # fmt: skip
-    algorithm = sr.AlgorithmIdentification(name=model[:64], version=insonate.__version__)
+    algorithm = sr.AlgorithmIdentification(name=model[:64], version=version)
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=Code("16310003", SNOMED, "Ultrasonography"),
