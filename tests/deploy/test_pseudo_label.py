@@ -21,10 +21,14 @@ SCALES = [1e-3, 1.0] * 10
 """lines from a hundredth of a pixel to the whole width: labels that allow what an untrained model says"""
 
 
-def model(seed=0):
+ONE_SET = {"name": "keypoints", "points": "FUGC"}
+TWO_SETS = {"name": "biometry", "points": ["FUGC", "HC"]}
+
+
+def model(seed=0, options=ONE_SET):
     torch.manual_seed(seed)
     backbone = build_backbone(VIT)
-    task = build_task(backbone, {"name": "keypoints", "column": "cl", "points": "FUGC", "head_width": 8})
+    task = build_task(backbone, {"column": "cl", "head_width": 8, **options})
     for weight in task.head.parameters():
         weight.data *= 300 if weight.ndim == 4 else 1  # maps with a peak
     return Model(backbone, task.eval())
@@ -64,6 +68,18 @@ def test_no_picture_of_the_evaluation_is_labelled(manifest):
     again = pseudo_label(model(), manifest, ANY, evaluation=[further])
     assert again.guarded == 2
     assert "12.png" not in {row["path"] for row in again.manifest.rows}
+
+
+def test_a_model_of_several_sets_labels_the_rows_of_its_sets_and_counts_them_apart(manifest):
+    names = ["FUGC"] * 12 + ["HC"] * 4 + ["FUGC"] * 2 + ["A4C"] * 2
+    rows = [{**row, "points_set": name} for row, name in zip(manifest.rows, names, strict=True)]
+    found = pseudo_label(ensemble([model(s, TWO_SETS) for s in (0, 1)]), manifest.with_rows(rows), ANY)
+    made = [row["path"] for row in found.manifest.rows if row["label_source"]]
+    assert set(made) <= {"10.png", "11.png", "17.png"}  # no label says what an HC may look like
+    assert found.kept == {"FUGC": len(made)}
+    assert made
+    one = pseudo_label(model(), manifest.with_rows(rows), ANY)
+    assert {row["points_set"] for row in one.manifest.rows if row["label_source"]} == {"FUGC"}
 
 
 def test_an_ensemble_labels_too_and_damaged_media_are_told(manifest, tmp_path):

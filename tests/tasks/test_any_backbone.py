@@ -10,7 +10,7 @@ import torch
 from insonate.errors import RecipeError
 from insonate.models import BACKBONES, build_backbone, freeze
 from insonate.tasks import TASKS, build_task
-from tasks.tiny import batch
+from tasks.tiny import batch, ready
 
 SIZE = 64
 WITHOUT_LAST = {("panecho", "segmentation")}
@@ -44,6 +44,11 @@ TASK_OPTIONS = {
     "segmentation": {"column": "m", "classes": ["background", "head"], "width": 32},
     "keypoints": {"column": "k", "points": "HC"},
     "biometry": {"column": "k", "points": ["HC", "FA"], "head_width": 32},
+    "median_distill": {
+        "column": "k",
+        "student": {"name": "keypoints", "points": "HC", "head_width": 32},
+        "teachers": ["a"],
+    },
 }
 
 
@@ -60,7 +65,7 @@ def test_any_backbone_trains_with_any_task_under_any_protocol(family, task, prot
         with pytest.raises(RecipeError, match=r"does not run the last 3 layers .* at least 3 layers"):
             build_task(backbone, options)
         freeze(backbone, 3)
-    made = build_task(backbone, options).train()
+    made = ready(build_task(backbone, options)).train()
     optimiser = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-3)
     given = batch(4, SIZE)
     for _ in range(2):

@@ -13,7 +13,7 @@ from PIL import Image
 from insonate.errors import InsonateError, RecipeError
 from insonate.models import build_backbone
 from insonate.tasks import TASKS, build_task
-from tasks.tiny import batch
+from tasks.tiny import batch, ready
 
 SIZE = 64
 BACKBONES = {
@@ -26,12 +26,17 @@ OPTIONS = {
     "segmentation": {"column": "m", "classes": ["background", "head"], "width": 32},
     "keypoints": {"column": "k", "points": "HC"},
     "biometry": {"column": "k", "points": ["HC", "FA"]},
+    "median_distill": {
+        "column": "k",
+        "student": {"name": "biometry", "points": ["HC", "FA"]},
+        "teachers": ["a"],
+    },
 }
 
 
 def made(backbone: str, name: str):
     torch.manual_seed(0)
-    return build_task(build_backbone(BACKBONES[backbone]), {"name": name, **OPTIONS[name]})
+    return ready(build_task(build_backbone(BACKBONES[backbone]), {"name": name, **OPTIONS[name]}))
 
 
 @pytest.mark.parametrize("name", TASKS.names())

@@ -9,6 +9,9 @@ from torch.nn import functional
 from insonate.data.sample import Batch, Meta
 from insonate.data.spacing import Spacing
 from insonate.models.backbone import Backbone, BackboneSpec, Tokens
+from insonate.tasks.base import Task
+from insonate.tasks.median_distill import MedianDistill
+from insonate.tasks.teachers import Taught
 
 
 class Tiny(Backbone):
@@ -69,3 +72,25 @@ def batch(count: int = 4, size: int = 32, *, points: int = 4, seed: int = 0) -> 
         label=torch.arange(count) % 2,
         value=30.0 + 10.0 * (torch.arange(count) % 2).float(),
     )
+
+
+class Says:
+    """A teacher that says these points (B K 2, input pixels from the centre), or else the labels."""
+
+    def __init__(self, points: Tensor | None = None, apart_px: Tensor | None = None) -> None:
+        self.points, self.apart_px = points, apart_px
+
+    def __call__(self, given: Batch) -> Taught:
+        points = self.points
+        if points is None:
+            points = (
+                given["points_xy"] - (given["points_xy"].new_tensor(given["image"].shape[:-3:-1]) - 1) / 2
+            )
+        return Taught(points, torch.zeros(points.shape[:-1]) if self.apart_px is None else self.apart_px)
+
+
+def ready(task: Task) -> Task:
+    """The task, with a teacher where it needs one to be trained."""
+    if isinstance(task, MedianDistill):
+        task.teach(Says())
+    return task

@@ -36,9 +36,11 @@ from insonate.errors import InsonateError, ManifestError, ModelError
 from insonate.hub import Model
 from insonate.progress import Track, untracked
 from insonate.tasks.base import Outputs, Prediction
+from insonate.tasks.biometry import Biometry
 from insonate.tasks.keypoints import SPREAD_PX, Keypoints
 
 BATCH = 16
+Points = Keypoints | Biometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,10 @@ def pseudo_label(
         ManifestError: there are no labelled rows to train on, or no unlabelled ones.
     """
     task = model.task
-    if not isinstance(task, Keypoints):
+    if not isinstance(task, Keypoints | Biometry):
         raise ModelError("pseudo-label", "the model locates no points", "Give a keypoints model")
     column = task.config.column
-    labelled, pool = _parted(manifest, column)
+    labelled, pool = _parted(manifest, column, task)
     tested = [row for row in manifest.rows if row["split"] in HELD_OUT]
     further = [row for other in evaluation for row in other.rows]
     free, left_out = guarded(pool, [*tested, *further])
@@ -115,19 +117,20 @@ def pseudo_label(
     )
 
 
-def _parted(manifest: Manifest, column: str) -> tuple[list[Row], list[Row]]:
+def _parted(manifest: Manifest, column: str, task: Points) -> tuple[list[Row], list[Row]]:
     """Rows that persons labelled for training, and those without a label.
 
     Raises:
         ManifestError: one of the two is empty.
     """
-    values = manifest.column(column)  # raises where there is no such column
+    manifest.column(column)  # raises where there is no such column
+    own = [row for row in manifest.rows if _asked(task, row)]
     labelled = [
-        row for row, label in zip(manifest.rows, values, strict=True)
-        if label is not None and row["split"] not in HELD_OUT
+        row for row in own
+        if row[column] is not None and row["split"] not in HELD_OUT
         and not str(row.get(SOURCE_COLUMN) or "").startswith("pseudo")
     ]  # fmt: skip
-    pool = [row for row, label in zip(manifest.rows, values, strict=True) if label is None]
+    pool = [row for row in own if row[column] is None]
     for rows, what, mend in (
         (labelled, f"has no row of the training with a label in {column!r}", "Add labelled rows"),
         (pool, f"has a label in {column!r} in every row", "Add unlabelled rows, with an empty cell there"),
@@ -166,7 +169,7 @@ def _looks(
 
 def _candidates(
     model: Model,
-    task: Keypoints,
+    task: Points,
     manifest: Manifest,
     seen: Sequence[tuple[Row, Likeness | None, tuple[int, int]]],
     track: Track,
@@ -181,32 +184,42 @@ def _candidates(
         for batch in track(loader.epoch(0), total=len(loader), what="pseudo-label, batches"):
             batch["image"] = batch["image"].to(model.device)
             both, apart_px = _both_views(task, batch)
-            gaps += apart_px.mean(dim=-1).cpu().tolist()
+            gaps += apart_px.nanmean(dim=-1).cpu().tolist()
             predictions += task.decode(type(both)(*(part.cpu() for part in both)), batch)
     return [
         Candidate(
             row=row, task=_task_of(task, row), points_xy=found.value, hw=hw,
-            confidence=float(np.mean(found.confidence)), flip_gap_px=gap, likeness=look,
+            confidence=float(np.nanmean(found.confidence)), flip_gap_px=gap, likeness=look,
         )
         for (row, look, hw), found, gap in zip(seen, predictions, gaps, strict=True)
     ]  # fmt: skip
 
 
-def _both_views(task: Keypoints, batch: Batch) -> tuple[Outputs, Tensor]:
+def _both_views(task: Points, batch: Batch) -> tuple[Outputs, Tensor]:
     """The mean of the picture's points and of its mirror's, and how far both lie apart, B K, in px of 256."""
     image = batch["image"]
     straight, mirrored = task.predict(batch), task.predict(Batch(**{**batch, "image": image.flip(-1)}))
-    mirror = task.mirror.to(image.device)
-    back = mirrored.values[:, mirror] * mirrored.values.new_tensor([-1.0, 1.0])  # B K 2
+    order = _mirror(task, batch).to(image.device)  # B K
+    seen = mirrored.values.take_along_dim(order[..., None], dim=1)
+    back = seen * seen.new_tensor([-1.0, 1.0])  # B K 2
     size = back.new_tensor(image.shape[:-3:-1])  # W, H
     apart_px = FRAME_PX * ((straight.values - back) / size).norm(dim=-1)  # B K
-    confidence = (straight.confidence + mirrored.confidence[:, mirror]) / 2
+    confidence = (straight.confidence + mirrored.confidence.take_along_dim(order, dim=1)) / 2
     confidence = confidence * torch.exp(-apart_px / 2 / SPREAD_PX)
     return Outputs((straight.values + back) / 2, confidence), apart_px
 
 
+def _mirror(task: Points, batch: Batch) -> Tensor:
+    """Old index of each item's points after a mirror, B K; itself beyond its own."""
+    if isinstance(task, Keypoints):
+        return task.mirror.cpu().expand(len(batch["meta"]), -1)
+    orders = [task.sets[meta.points_set].hflip for meta in batch["meta"]]
+    most = max(map(len, orders))
+    return torch.tensor([[*order, *range(len(order), most)] for order in orders])
+
+
 def _of_labels(
-    task: Keypoints, manifest: Manifest, labelled: Sequence[Row]
+    task: Points, manifest: Manifest, labelled: Sequence[Row]
 ) -> tuple[Mapping[str, Bounds], Counter[str]]:
     """Task → what its labels allow, and how many there are."""
     shapes: dict[str, list[tuple[np.ndarray, tuple[int, int]]]] = {}
@@ -221,5 +234,13 @@ def _of_labels(
     return {name: bounds(name, found) for name, found in shapes.items()}, counts
 
 
-def _task_of(task: Keypoints, row: Row) -> str:
-    return task.config.points or task.config.column
+def _asked(task: Points, row: Row) -> bool:
+    """Whether the model locates the points of this row."""
+    named = row.get("points_set") or ""
+    return named in {"", task.config.points} if isinstance(task, Keypoints) else named in task.sets
+
+
+def _task_of(task: Points, row: Row) -> str:
+    if isinstance(task, Keypoints):
+        return task.config.points or task.config.column
+    return str(row.get("points_set") or "")

@@ -7,12 +7,19 @@ other, which predicts and is evaluated. See `tasks.ensemble` for the maths.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from insonate.data.sample import Batch
 from insonate.errors import ModelError
 from insonate.hub.model import Model
-from insonate.tasks.ensemble import KeypointsEnsemble, geometric_median_points, median_points, soup
+from insonate.tasks.biometry import Biometry
+from insonate.tasks.ensemble import (
+    BiometryEnsemble,
+    KeypointsEnsemble,
+    geometric_median_points,
+    median_points,
+    soup,
+)
 from insonate.tasks.keypoints import Keypoints
 
 Fusion = Literal["median", "geometric"]
@@ -25,9 +32,13 @@ def ensemble(models: Sequence[Model], fuse: Fusion = "median") -> Model:
     Raises:
         ModelError: there is none, or they differ in their points or input, or one has no such task.
     """
-    members = _members(models)
-    first = models[0]
-    return Model(first.backbone, KeypointsEnsemble(members, FUSIONS[fuse]), _info(models, fuse))
+    members, first = _members(models), models[0]
+    together = (
+        BiometryEnsemble([one for one in members if isinstance(one, Biometry)], FUSIONS[fuse])
+        if isinstance(members[0], Biometry)
+        else KeypointsEnsemble([one for one in members if isinstance(one, Keypoints)], FUSIONS[fuse])
+    )
+    return Model(first.backbone, together, _info(models, fuse))
 
 
 def soup_of(models: Sequence[Model], batches: Iterable[Batch]) -> Model:
@@ -36,25 +47,31 @@ def soup_of(models: Sequence[Model], batches: Iterable[Batch]) -> Model:
     Raises:
         ModelError: see `ensemble`; or they differ in their architecture.
     """
-    mixed = soup(_members(models), batches)
+    mixed: Keypoints | Biometry = soup(_members(models), batches)
     return Model(mixed.backbone, mixed, _info(models, "soup"))
 
 
-def _members(models: Sequence[Model]) -> list[Keypoints]:
+def _members(models: Sequence[Model]) -> list[Any]:
+    """Their tasks, all of one class.
+
+    Raises:
+        ModelError: see `ensemble`.
+    """
     if not models:
         raise ModelError("ensemble", "has no members", "Give at least one model")
-    members: list[Keypoints] = []
+    members: list[Keypoints | Biometry] = []
     for number, model in enumerate(models, 1):
-        if not isinstance(model.task, Keypoints):
-            kind = "no task" if model.task is None else f"the task {model.task.kind}"
-            raise ModelError(f"ensemble, model {number}", f"has {kind}, not keypoints", "Leave it out")
+        where, task = f"ensemble, model {number}", model.task
+        if not isinstance(task, Keypoints | Biometry):
+            kind = "no task" if task is None else f"the task {task.kind}"
+            raise ModelError(where, f"has {kind}, not keypoints", "Leave it out")
         if model.input != models[0].input:
-            raise ModelError(
-                f"ensemble, model {number}",
-                "takes another input than the first (size, mean, …)",
-                "Give models of one input",
-            )
-        members.append(model.task)
+            what = "takes another input than the first (size, mean, …)"
+            raise ModelError(where, what, "Give models of one input")
+        if members and type(task) is not type(members[0]):
+            what = f"is of {task.config.name}, the first of {members[0].config.name}"
+            raise ModelError(where, what, "Give models of one task")
+        members.append(task)
     return members
 
 

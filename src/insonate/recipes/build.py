@@ -23,8 +23,10 @@ from insonate.models import Backbone, build_backbone, freeze, official_weights
 from insonate.objectives import build_objective
 from insonate.objectives.base import Objective
 from insonate.recipes.schema import Recipe
+from insonate.recipes.teaching import teach
 from insonate.tasks import build_task
 from insonate.tasks.base import Prediction, Task
+from insonate.tasks.median_distill import MedianDistill
 from insonate.tasks.regression import Regression
 from insonate.weights import load_into, read
 
@@ -74,6 +76,10 @@ def build(recipe: Recipe) -> Built:
         balance=None if sets is None or data.balance == 1 else Balance(sets, data.balance),
     )  # fmt: skip
     digests = {f"the rows of data.split {data.split!r} in {data.manifest}": dataset.digest()}
+    notes = list(manifest.notes)
+    if isinstance(method, MedianDistill):
+        digests["the teachers"], told = teach(method, dataset, recipe.seed)
+        notes += told
     validate: Callable[[Objective | Task], dict[str, float]] | None = None
     settle: Callable[[Task], None] = _nothing_held_out
     if held_out is not None:
@@ -81,7 +87,6 @@ def build(recipe: Recipe) -> Built:
         digests[f"the rows of data.val_split {data.val_split!r} in {data.manifest}"] = kept.digest()
         _check_monitor(method, kept, recipe)
         validate, settle = validation(kept, recipe), settling(kept, recipe)
-    notes = list(manifest.notes)
     if dataset.left_out:
         notes.append(f"{where}: {dataset.left_out} of {len(train)} items have no label and are left out")
     used = train.with_rows(dataset.rows)

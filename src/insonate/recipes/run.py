@@ -179,7 +179,7 @@ def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> R
     metrics = fitted.last if built.validate is None else built.validate(method)
     method.cpu().eval()
     info = {"recipe": resolved(recipe), "data": describe(built.manifest), "metrics": metrics}
-    task = method if isinstance(method, Task) else None
+    task = method.for_export() if isinstance(method, Task) else None
     encoder = method.encoder_for_export() if isinstance(method, Objective) else method.backbone
     Model(encoder, task, info).save_pretrained(model_dir)
     atomic_write(run_dir / RESULT, json.dumps({"steps": fitted.steps, "metrics": metrics}, indent=1))

@@ -10,12 +10,14 @@ biometry           several sets of named points on one backbone
 views              mirrored and shrunk views for test-time augmentation
 certainty          what a point's confidence is worth, learned on held-out labels
 ensemble           several keypoint models as one: median of points, soup of weights
+teachers           what several models say of a batch: asked now, or remembered
+median_distill     a student that learns from labels and from the median of teachers
 scores             metrics over all items
 weighted           weighted means over a batch
 drawing            what the tasks draw with
 """
 
-from insonate.tasks import biometry, classification, keypoints, regression, segmentation
+from insonate.tasks import biometry, classification, keypoints, median_distill, regression, segmentation
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.build import build_task
 
@@ -29,6 +31,7 @@ __all__ = [
     "build_task",
     "classification",
     "keypoints",
+    "median_distill",
     "regression",
     "segmentation",
 ]

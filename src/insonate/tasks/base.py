@@ -149,6 +149,10 @@ class Task(nn.Module):
         """Nothing, unless the task keeps a moving average; see `Trainable.after_step`."""
         return {}
 
+    def for_export(self) -> Task:
+        """What is saved when it is trained: itself, unless it only helps another to learn."""
+        return self
+
     @abstractmethod
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
         """Outputs of a batch, in eval mode under no_grad. `tta`: also mirrored, in one call."""

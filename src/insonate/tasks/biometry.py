@@ -106,10 +106,24 @@ class Biometry(Task):
 
     def forward(self, batch: Batch) -> Losses:
         """Mean over the items (by weight) of each set's own loss; see `Keypoints.forward`."""
-        rows = self._rows(batch)
-        maps = self.head(self.backbone(batch["image"]), rows)  # set → n K h w
+        return self.loss(self.maps(batch), batch)
+
+    def maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Set → heat maps n K h w of its rows, in the order of the batch."""
+        return self.head(self.backbone(batch["image"]), self._rows(batch))
+
+    def centres(self, maps: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Where the maps see each item's points, B K 2 in picture sizes from the centre; 0 beyond its own."""
+        most = max(one.shape[1] for one in maps.values())
+        centres = next(iter(maps.values())).new_zeros(len(batch["meta"]), most, 2)
+        for name, index in self._rows(batch).items():
+            centres[index, : maps[name].shape[1]] = self.sets[name].centres(maps[name], batch)
+        return centres
+
+    def loss(self, maps: Mapping[str, Tensor], batch: Batch) -> Losses:
+        """The loss of `maps`."""
         shares, losses = [], []
-        for name, index in rows.items():
+        for name, index in self._rows(batch).items():
             part = self._part(batch, index, name)
             labelled = part["visible"].any(dim=1) * item_weights(part)  # n
             shares.append(labelled.sum().to(maps[name]))

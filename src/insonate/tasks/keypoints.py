@@ -140,7 +140,15 @@ class Keypoints(Task):
 
     def forward(self, batch: Batch) -> Losses:
         """Coordinate loss plus `js_weight` times the divergence; a point without a label gives none."""
-        return self.loss(self.head(self.backbone(batch["image"])), batch)
+        return self.loss(self.maps(batch), batch)
+
+    def maps(self, batch: Batch) -> Tensor:
+        """Heat maps B K h w."""
+        return self.head(self.backbone(batch["image"]))
+
+    def centres(self, maps: Tensor, batch: Batch) -> Tensor:
+        """Where the maps see the points, B K 2 in picture sizes from the centre."""
+        return soft_argmax(probabilities(maps))
 
     def loss(self, maps: Tensor, batch: Batch) -> Losses:
         """The loss of maps B K h w; of the batch, image size, labels and weights are read."""
