@@ -63,6 +63,18 @@ def test_training_checkpoint_goes_back_with_its_predictor(parity, tmp_path) -> N
         assert all(torch.equal(ours[part][name], theirs[part][name]) for name in theirs[part])
 
 
+def test_convert_tells_of_the_probe_and_of_scaled_positions(encoder, parity, tmp_path) -> None:
+    words = ["convert", encoder, "-o", tmp_path / "m", f"probe={parity / 'vjepa_attentive_classifier_d1.pt'}"]
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert "layout jepa_encoder" in result.stderr
+    assert "layout attentive_probe" in result.stderr
+    assert "assumed: classes 0 to 4" in result.stderr
+    told = run(
+        "models", "show", parity / "vjepa_v21_nod4.pt", "heads=3", "input_size=64", "interpolate_rope=true"
+    )
+    assert "rope_reach=16" in told
+
+
 def test_a_probe_alone_is_no_model(parity) -> None:
     with pytest.raises(ModelError, match="holds a probe without an encoder"):
         insonate.load(parity / "vjepa_attentive_classifier_d1.pt")

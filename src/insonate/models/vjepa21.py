@@ -246,9 +246,9 @@ def _reach(options: Mapping[str, Any], hints: Hints) -> int | None:
     published = (options["width"], options["depth"]) in SIZES
     why = "as in the authors' hub entry" if published else "no model of this size is published"
     scaled = hints.assume("interpolate_rope", published, why)
-    if scaled not in {True, False, "true", "false"}:
+    if not isinstance(scaled, bool):
         raise WeightsError(hints.where, f"interpolate_rope is {scaled!r}", "Say true or false")
-    if scaled in {False, "false"}:
+    if not scaled:
         return None
     patch = options["patch"]
     if patch not in REACH_PX:
