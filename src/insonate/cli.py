@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ from insonate.cli_parts import PLAIN, AsJson, say, warn
 from insonate.cli_points import Members, pseudo_label
 from insonate.cli_predict import predict
 from insonate.errors import InsonateError
+
+if TYPE_CHECKING:
+    from insonate.evaluate import Evaluation
 
 app = typer.Typer(
     help="Pretrain, adapt, evaluate and use ultrasound foundation models. Not for clinical use.",
@@ -184,13 +187,22 @@ def evaluate(
         track=tracked,
     )
     if as_json:
-        say(json.dumps(plain({name: found.to_dict() for name, found in evaluation.metrics.items()})))
+        say(json.dumps(plain(_metrics(evaluation))))
         return
-    for name, found in evaluation.metrics.items():
-        trivial = evaluation.trivial.get(name)
-        beside = "" if trivial is None else f"without looking {trivial.value:.4g}"
-        say(f"{name:<20} {found.text('{:.4g}'.format):<28} {beside}".rstrip())
+    for title, one in {"": evaluation, **evaluation.sets}.items():
+        for name, found in one.metrics.items():
+            trivial = one.trivial.get(name)
+            beside = "" if trivial is None else f"without looking {trivial.value:.4g}"
+            say(f"{f'{title} {name}'.strip():<24} {found.text('{:.4g}'.format):<28} {beside}".rstrip())
     say(out / "report.html")
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """The metrics by name; with `sets`, those of each task, where it has several."""
+    told: dict[str, Any] = {name: found.to_dict() for name, found in evaluation.metrics.items()}
+    if evaluation.sets:
+        told["sets"] = {name: _metrics(one) for name, one in evaluation.sets.items()}
+    return told
 
 
 @models_app.callback(invoke_without_command=True, epilog="Example: insonate models --json")

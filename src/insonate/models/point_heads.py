@@ -9,7 +9,7 @@ Shapes: B rows, n rows of a set, D channels, K points of a set, h w token grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
@@ -91,6 +91,20 @@ ARRANGEMENTS: dict[str, Callable[[int, Mapping[str, int], Mapping[str, str], int
     "grouped": partial(SharedTrunks, trunk_of=lambda field: field),
 }
 """name in recipes → heads for (channels, set → K, set → field, width)"""
+
+
+def everyones(rows: Rows, names: Iterable[str], heads: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """The rows, with none of a set that only other processes have, where their BatchNorm is synchronised.
+
+    Such a layer waits for all processes: each must call the same heads.
+    """
+    if not any(isinstance(module, nn.SyncBatchNorm) for module in heads.modules()):
+        return dict(rows)
+    known = list(names)
+    present = torch.tensor([float(name in rows) for name in known], device=device)
+    torch.distributed.all_reduce(present, torch.distributed.ReduceOp.MAX)
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    return {name: rows.get(name, none) for name, some in zip(known, present.tolist(), strict=True) if some}
 
 
 def _picked(tokens: Tokens, index: Tensor) -> Tokens:

@@ -26,7 +26,7 @@ from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointSetsTarget
 from insonate.errors import ModelError, nearest
 from insonate.models.backbone import Backbone
-from insonate.models.point_heads import ARRANGEMENTS, PointHeads
+from insonate.models.point_heads import ARRANGEMENTS, PointHeads, everyones
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task
 from insonate.tasks.certainty import Certainty, certainties
@@ -110,7 +110,10 @@ class Biometry(Task):
 
     def maps(self, batch: Batch) -> dict[str, Tensor]:
         """Set → heat maps n K h w of its rows, in the order of the batch."""
-        return self.head(self.backbone(batch["image"]), self._rows(batch))
+        rows = self._rows(batch)
+        if self.training:
+            rows = everyones(rows, self.sets, self.head, batch["image"].device)
+        return self.head(self.backbone(batch["image"]), rows)
 
     def centres(self, maps: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Where the maps see each item's points, B K 2 in picture sizes from the centre; 0 beyond its own."""
@@ -123,7 +126,9 @@ class Biometry(Task):
     def loss(self, maps: Mapping[str, Tensor], batch: Batch) -> Losses:
         """The loss of `maps`."""
         shares, losses = [], []
-        for name, index in self._rows(batch).items():
+        rows, none = self._rows(batch), torch.zeros(0, dtype=torch.int64, device=batch["image"].device)
+        for name in maps:
+            index = rows.get(name, none)
             part = self._part(batch, index, name)
             labelled = part["visible"].any(dim=1) * item_weights(part)  # n
             shares.append(labelled.sum().to(maps[name]))
