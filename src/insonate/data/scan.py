@@ -1,20 +1,23 @@
 """Scan a folder of media into a manifest, in worker processes. What cannot be read is listed with its reason.
 
 A second scan into the same manifest reads only what is new or has another size or time of change (columns
-`file_bytes` and `modified_us`), and keeps what people added: labels, splits, corrected patient ids.
+`file_bytes` and `modified_us`), and keeps what people added: labels, splits, corrected patient ids. What a
+scan that is cut off has read lies beside the manifest (`.NAME.partial`), and the next one goes on from there.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from insonate.data import media, pool
 from insonate.data.engines import Engine, runner
+from insonate.data.journal import Journal, journal_of
 from insonate.data.limits import limited, limits
 from insonate.data.manifest import Manifest, Row, writer_of
 from insonate.errors import InsonateError, ManifestError
@@ -41,7 +44,7 @@ class ScanResult:
     manifest: Manifest
     errors: list[Unread]
     kept: int = 0
-    """files that were not read, being unchanged since the earlier manifest"""
+    """files that were not read: unchanged since the earlier manifest, or since a scan that was cut off"""
 
 
 def scan(
@@ -83,24 +86,50 @@ def scan(
     if out is not None:
         _check_place(Path(out), directory)  # before a scan of hours
         earlier = _earlier(Path(out), directory)
+    task = _Task(directory=directory, decode=decode, bounds=asdict(limits()), earlier=earlier)
+    read = partial(run, workers=workers, seconds=seconds)
+    if out is None:
+        return _run(task, read, track, None)
+    out = Path(out)
+    kind = {"decode": decode, "limits": task.bounds, "folder": os.path.relpath(directory, out.parent)}
+    with journal_of(out, kind) as journal:
+        result = _run(task, read, track, journal)
+        result.manifest.write(out)
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    directory: Path
+    decode: bool
+    bounds: Mapping[str, int]
+    earlier: Mapping[str, list[Row]]
+    """rows of the manifest that is there, by path"""
+
+
+def _run(task: _Task, run: Callable[..., Any], track: Track, journal: Journal | None) -> ScanResult:
+    directory, earlier = task.directory, task.earlier
     errors: list[Unread] = []
     names = list(media_names(directory, errors))
-    rows = {name: earlier[name] for name in names if _unchanged(directory / name, earlier.get(name))}
+    rows = {name: list(earlier[name]) for name in names if _unchanged(directory / name, earlier.get(name))}
+    as_before = set(rows)
+    for name, row in (journal.rows(names) if journal else {}).items():
+        if name not in rows and _unchanged(directory / name, [row]):
+            rows[name] = [_merged(old, row) for old in earlier.get(name, [{}])]
     kept = len(rows)
     new = [name for name in names if name not in rows]
-    look = partial(_look, directory, decode, asdict(limits()))
-    read = run(look, new, workers, seconds=seconds)
+    read = run(partial(_look, directory, task.decode, task.bounds), new)
     for name, found in track(read, total=len(new), what=f"scan of {directory.resolve().name}"):
         if isinstance(found, InsonateError):
             errors.append(Unread(path=name, reason=f"{found.what}. {found.mend}"))
         elif found is not None:
             rows[name] = [_merged(old, found) for old in earlier.get(name, [{}])]
+            if journal:
+                journal.add(found)
     errors.sort(key=lambda unread: unread.path)
     manifest = _manifest(directory, [row for name in names for row in rows.get(name, [])], errors)
-    changed = sum(name in earlier and name in rows for name in new)
+    changed = len((rows.keys() & earlier.keys()) - as_before)
     manifest = replace(manifest, notes=(*manifest.notes, *_notes(manifest, changed, earlier.keys() - names)))
-    if out is not None:
-        manifest.write(out)
     return ScanResult(manifest=manifest, errors=errors, kept=kept)
 
 
