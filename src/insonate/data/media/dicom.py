@@ -24,7 +24,7 @@ from pydicom.uid import MPEGTransferSyntaxes
 from insonate.data.limits import check_geometry, limits
 from insonate.data.media import calibration
 from insonate.data.media.dicom_bytes import COPY_AGAIN, Joined, Pixels, Syntax, find_pixels, plain
-from insonate.data.media.dicom_pixels import COLOURS, Frames, Layout, check_decoder
+from insonate.data.media.dicom_pixels import COLOURS, ONE_SAMPLE, Frames, Layout, check_decoder
 from insonate.data.media.info import MediaInfo, Track, clean, mean_rate
 from insonate.data.media.timing import finite, frame_times
 from insonate.data.media.video import Clip
@@ -62,7 +62,6 @@ TAGS: list[BaseTag | int] = [
         *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
     )
 ]
-ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 IN_VIDEO = ("YBR_PARTIAL_420", "YBR_PARTIAL_422", *THREE_SAMPLES, "MONOCHROME2")
 
