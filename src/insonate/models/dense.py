@@ -1,9 +1,10 @@
-"""Dense: `nn.Linear` that multiplies through oneDNN on a CPU where nothing is learned.
+"""Dense: `nn.Linear` that multiplies through oneDNN on a CPU with AVX-512.
 
-oneDNN keeps the weights in the order that its kernels read and applies a GELU in the same pass; MKL, which
-`nn.Linear` calls, does neither. With AVX-512 that saves a tenth (`benchmarks/bench_encoders.py`). The
-operations are those that `torch.compile` takes for frozen weights. Everywhere else (gradients, autocast,
-other types and devices, tracing, hooks) it is `nn.Linear`.
+MKL, which `nn.Linear` calls, takes a tenth longer for the same product there. Where nothing is learned, the
+weight is also kept in the order that oneDNN's kernels read, and a GELU goes in the same pass: the operations
+that `torch.compile` takes for frozen weights. Where others watch (autocast, hooks, transforms, compilation)
+and for other types and devices it is `nn.Linear`. Measured: `benchmarks/bench_encoders.py`,
+`benchmarks/bench_ijepa_step.py`.
 Shapes: … D channels in, … O channels out.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 LARGEST_KEPT = 2**22
 """numbers of a weight that is kept twice: those of ViT-L's MLP; larger ones are brought in order each time"""
 HERE = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+PLAIN = (Tensor, nn.Parameter)
 Key = tuple[int, int]
 
 
@@ -38,18 +40,16 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """… D → … O."""
-        return self._product(x, "none") if self.fast(x) else super().forward(x)
+        return self._product(x, "none") if self.fast(x) else linear(x, self.weight, self.bias)
 
     def product_gelu(self, x: Tensor) -> Tensor:
         """… D → … O, and the exact GELU of it; only where `fast`."""
         return self._product(x, "gelu")
 
     def fast(self, x: Tensor) -> bool:
-        """Whether oneDNN may be called: numbers in fp32 on this CPU, and nobody watches."""
-        weight = self.weight
-        own = type(weight) is nn.Parameter and type(weight.data) is Tensor and weight.dtype == torch.float32
-        here = HERE and x.device.type == weight.device.type == "cpu" and x.is_contiguous() and x.numel() > 0
-        return here and own and unwatched(x) and not torch.is_autocast_enabled("cpu")
+        """Whether `product_gelu` may be called: nothing is learned or compiled, and `served`."""
+        compiled = torch.compiler.is_compiling()
+        return not torch.is_grad_enabled() and not compiled and served(x, self.weight)
 
     def _product(self, x: Tensor, then: str) -> Tensor:
         algorithm = "none" if then == "gelu" else ""
@@ -82,8 +82,72 @@ def gelu_of(layer: nn.Module, x: Tensor) -> Tensor:
     return F.gelu(layer(x))
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`F.linear`, its products and those of the gradient by x through oneDNN where that may be called."""
+    return Learned.apply(x, weight, bias) if served(x, weight) else F.linear(x, weight, bias)
+
+
+class Learned(torch.autograd.Function):
+    """… D times O D, plus O, with gradients of any order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """… O."""
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of x, weight and bias, where they are needed."""
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        rows, again = (
+            slope.reshape(-1, len(weight)),
+            torch.is_grad_enabled(),
+        )  # again: to be differentiated itself
+        by_x = None
+        if for_x:
+            by_x = rows @ weight if again else _product(rows.contiguous(), weight.T, None)
+        return (
+            None if by_x is None else by_x.view_as(x),
+            rows.T @ x.reshape(-1, x.shape[-1]) if for_weight else None,
+            rows.sum(0) if for_bias else None,
+        )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _opaque(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.custom_op("insonate::product", mutates_args=(), device_types="cpu")
+def _opaque(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`_product` for the compiler, which would take the operation itself for frozen weights only."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@_opaque.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], len(weight)))
+
+
+def served(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN may be called: numbers in fp32 on this CPU, and nobody watches but the compiler."""
+    here = HERE and x.device.type == weight.device.type == "cpu" and x.is_contiguous() and x.numel() > 0
+    if not here or torch.is_autocast_enabled("cpu") or weight.dtype != torch.float32:
+        return False
+    if torch.compiler.is_compiling():
+        return x.dtype == torch.float32 and not torch.compiler.is_exporting()
+    return type(weight) in PLAIN and type(weight.data) is Tensor and _unseen(x)
+
+
 def unwatched(x: Tensor) -> bool:
     """Whether these are fp32 numbers of which no gradient, graph or transform of `torch.func` is wanted."""
+    return not torch.is_grad_enabled() and _unseen(x)
+
+
+def _unseen(x: Tensor) -> bool:
     traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    plain = type(x) is Tensor and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    plain = type(x) is Tensor and x.dtype == torch.float32
     return plain and not traced and torch._C._functorch.peek_interpreter_stack() is None

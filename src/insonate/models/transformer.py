@@ -20,7 +20,7 @@ from timm.layers.drop import DropPath
 from timm.layers.layer_scale import LayerScale
 from torch import Tensor, nn
 
-from insonate.models.dense import Dense, gelu_of
+from insonate.models.dense import Dense, gelu_of, linear
 from insonate.models.rope import Rope, rotate
 
 LAYER_NORM_EPS = 1e-6
@@ -48,17 +48,20 @@ class Attention(nn.Module):
         """
         if queries is not None:
             return self.proj(self._asked_by(x, queries, rope))
-        qkv = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # 3 B H N d
-        q, k, v = qkv.unbind(0)
-        if rope is not None:
+        qkv = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1)  # B N 3 H d
+        if rope is None:
+            q, k, v = (one.transpose(1, 2) for one in qkv.unbind(2))  # B H N d; gradients meet in one copy
+        else:
+            qkv = qkv.permute(2, 0, 3, 1, 4)  # 3 B H N d
             q, k = rotate(qkv[:2], rope).unbind(0)
+            v = qkv[2]
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # B H N d
         return self.proj(seen.transpose(1, 2).flatten(2))  # B N D
 
     def _asked_by(self, x: Tensor, queries: int, rope: Rope | None) -> Tensor:
         width, (weight, shift) = x.shape[-1], (self.qkv.weight, self.qkv.bias)
-        q = F.linear(x[:, -queries:], weight[:width], shift[:width])  # B M D
-        kv = F.linear(x, weight[width:], shift[width:])  # B N 2D
+        q = linear(x[:, -queries:].contiguous(), weight[:width], shift[:width])  # B M D
+        kv = linear(x, weight[width:], shift[width:])  # B N 2D
         q = q.view(*q.shape[:2], self.num_heads, -1).transpose(1, 2)  # B H M d
         k, v = kv.view(*x.shape[:2], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # B H N d
         if rope is not None:
