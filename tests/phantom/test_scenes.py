@@ -14,11 +14,11 @@ from insonate.phantom.fetus import Fetus
 from insonate.phantom.head import BRAIN, SKULL, Head
 from insonate.phantom.items import Order, render
 from insonate.phantom.lesion import CLASSES, Lesion
+from insonate.phantom.orders import FORMATS
 from insonate.phantom.organs import Breast
 from insonate.phantom.physics import Grid, lattice, stream
 from insonate.phantom.scene import Texture, ellipse_distance, into, out_of, segment_distance
 from insonate.phantom.vendors import VENDORS
-from insonate.phantom.write import FORMATS
 
 
 def ordered(scene: str, patient: int, **changes: int) -> Order:

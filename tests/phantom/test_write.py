@@ -85,6 +85,18 @@ def test_clips_are_written_as_video_and_dicom_with_spacing(tmp_path):
     assert info.spacing.row_mm == pytest.approx(row["spacing_row_mm"], rel=1e-4)
 
 
+def test_clips_of_other_scenes_are_calibrated_dicom_with_frame_times(tmp_path):
+    manifest = generate(
+        tmp_path / "set", kind="cava", patients=1, images_per_patient=1, size=64, formats=("dicom",)
+    )
+    (row,) = manifest.rows
+    info = probe(tmp_path / "set" / row["path"])
+    assert info.frames == row["frames"] > 20
+    assert row["frames"] / info.fps >= 3  # a whole breath, of at most 20 a minute
+    assert info.spacing.col_mm == pytest.approx(row["spacing_col_mm"], rel=1e-4)
+    assert row["cava_mask_path"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -5,7 +5,8 @@ acquire.py: hand, contact, tracker · scene.py: what an anatomy must answer, sha
 scenes painted once and moved · fetus.py: a fetus and its womb, seen in head.py, abdomen.py, femur.py ·
 cervix.py · pelvis.py: symphysis and head in labour · cava.py: inferior vena cava over the breath · lesion.py,
 organs.py: lesions of breast, thyroid, liver · lung.py · heart/: beating hearts in ten views · cast.py: all
-scenes by name · items.py: one item of them · write.py: `generate`, media and manifest. Page: docs/phantom.md.
+scenes by name · items.py: one item of them · orders.py: a set of them · write.py: `generate` and
+`samples`. Page: docs/phantom.md.
 
 Every picture is a pure function of (seed, patient, item). May import data, files, errors; only cli and
 experiments may import it.
@@ -22,13 +23,14 @@ from insonate.phantom.heart import VIEWS, Anatomy, Chambers, Plane
 from insonate.phantom.items import Item, Order, render, staged
 from insonate.phantom.lesion import Lesion
 from insonate.phantom.lung import Lung, Pleura
+from insonate.phantom.orders import PhantomSet
 from insonate.phantom.organs import Breast, Liver, Thyroid
 from insonate.phantom.painting import Canvas, Painted
 from insonate.phantom.pelvis import Labour, Pelvis
 from insonate.phantom.physics import Grid, Lattice, Machine, Maps, lattice, stream
 from insonate.phantom.scene import Scene, Truth
 from insonate.phantom.vendors import VENDORS, Vendor
-from insonate.phantom.write import generate
+from insonate.phantom.write import generate, samples
 
 __all__ = [
     "KINDS",
@@ -59,6 +61,7 @@ __all__ = [
     "Order",
     "Painted",
     "Pelvis",
+    "PhantomSet",
     "Plane",
     "Pleura",
     "Scene",
@@ -68,6 +71,7 @@ __all__ = [
     "generate",
     "lattice",
     "render",
+    "samples",
     "staged",
     "stream",
 ]

@@ -95,7 +95,7 @@ class Abdomen(Painted):
         muscle = (outline < -fat) & (outline > -fat - np.float32(0.045 * self.b))
         canvas.fill(muscle, -15 + 1.5 * low(x, z, 3, 24))
         broken = np.clip(0.8 + 0.5 * low(x, z, 6, 25), 0.1, 1.8)
-        canvas.echo(outline + 0.5, 1.5 * broken, width_mm=0.6, power=3)
+        canvas.echo(outline + 0.5, 2.0 * broken, width_mm=0.7, power=2)
         canvas.echo(outline + fat + 0.045 * self.b, 0.8 * broken, width_mm=0.6, power=3)
         # a beam that grazes the skin is bent away: edge shadows
         grazing = 1 - canvas.grid.along_beam(outline) ** 2
@@ -123,7 +123,9 @@ class Abdomen(Painted):
 
     def _vessels(self, canvas: Canvas, w: Array, left: Array) -> None:
         r = self.b
-        path = ((-0.72, 0.0), (-0.3, 0.0), (-0.02, -0.07), (0.12, -0.3))
+        # from the navel inwards, then in a bow to the right: a hockey stick
+        bow = [(-0.18 + 0.3 * math.sin(t), -0.3 * (1 - math.cos(t))) for t in np.linspace(0, 1.5, 6)]
+        path = ((-0.72, 0.0), *bow)
         tube = np.full_like(w, 1e6)
         for start, stop in pairwise(path):
             own = segment_distance(w * r, left * r, (start[0] * r, start[1] * r), (stop[0] * r, stop[1] * r))
@@ -151,7 +153,8 @@ class Abdomen(Painted):
         canvas.blend(bone, 0.8, 5 + 2 * low(x, z, 2, 33), 4.0)
         canvas.label[bone < 0] = SPINE
         canvas.echo(bone, 1.8, width_mm=0.7, power=2)
-        canvas.block(bone < 0, 7.0)
+        canvas.block(bone < 0, 6.0)
+        canvas.block(ellipse_distance((w - 0.76) * r, left * r, 0.13 * r, 0.17 * r) < 0, 5.0)
         angle = np.arctan2(left, w)
         ring = np.hypot(w, left) - 0.9
         for middle in rng.uniform(0.5, 2.4, 4) * rng.choice([-1, 1], 4):

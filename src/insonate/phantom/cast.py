@@ -35,6 +35,7 @@ class Shoot:
     acquisition: np.random.Generator
     texture: Lattice
     machine: Vendor
+    ga_weeks: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +69,15 @@ def field_width_mm(machine: Vendor, depth_mm: float = 30.0) -> float:
 
 
 def _head(shoot: Shoot) -> Painted:
-    return Head(Fetus.draw(shoot.anatomy), shoot.texture, shoot.acquisition)
+    return Head(Fetus.draw(shoot.anatomy, shoot.ga_weeks), shoot.texture, shoot.acquisition)
 
 
 def _abdomen(shoot: Shoot) -> Painted:
-    return Abdomen(Fetus.draw(shoot.anatomy), shoot.texture, shoot.acquisition)
+    return Abdomen(Fetus.draw(shoot.anatomy, shoot.ga_weeks), shoot.texture, shoot.acquisition)
 
 
 def _femur(shoot: Shoot) -> Painted:
-    return Femur(Fetus.draw(shoot.anatomy), shoot.texture, shoot.acquisition)
+    return Femur(Fetus.draw(shoot.anatomy, shoot.ga_weeks), shoot.texture, shoot.acquisition)
 
 
 def _cervix(shoot: Shoot) -> Painted:

@@ -164,7 +164,7 @@ class Cava(Painted):
         canvas.blend(lumen, 0.9, -29 + 1.5 * low(x, z, 5, 22), 0.12)
         canvas.label[branch < 0], canvas.label[vein < 0] = HEPATIC, CAVA
         broken = np.clip(0.75 + 0.55 * low(x, z, 8, 23), 0, 1.8)
-        canvas.echo(np.where(u < 2, lumen - 0.4, 9.0), 1.5 * broken, width_mm=0.8, power=4)
+        canvas.echo(np.where(u < 2, lumen - 0.4, 9.0), 0.85 * broken, width_mm=0.7, power=5)
         self._heart(canvas, x, z, u, v)
         self._chest(canvas, x, z)
         return canvas
@@ -190,10 +190,10 @@ class Cava(Painted):
         low, widest = self.texture.low, self.breathing.widest_mm
         deep = v - np.float32(0.5 * widest + 13) - 2.5 * low(x, z, 16, 26)
         canvas.fill(deep > 0, -11 + 2.5 * low(0.5 * u, v, 4, 27) + 3 * low(x, z, 12, 28), 0.6)
-        canvas.echo(deep, 1.3 * np.clip(0.6 + 0.7 * low(x, z, 10, 29), 0, 1.8), width_mm=0.9, power=3)
-        spine = v - np.float32(0.5 * widest + 25) - 2 * np.abs(np.sin(u / 11 + np.float32(self.waves[1])))
+        canvas.echo(deep, 0.7 * np.clip(0.2 + 0.9 * low(x, z, 9, 29), 0, 1.8), width_mm=0.9, power=3)
+        spine = v - np.float32(0.5 * widest + 25) - 5 * np.abs(np.sin(u / 11 + np.float32(self.waves[1])))
         canvas.fill(spine > 0, 0 + 3 * low(x, z, 6, 30), 4.0)
-        canvas.echo(spine, 2.0, width_mm=1.2, power=3)
+        canvas.echo(spine, 1.4 * np.clip(0.5 + 0.9 * low(x, z, 9, 38), 0, 2), width_mm=1.2, power=3)
 
     def _heart(self, canvas: Canvas, x: Array, z: Array, u: Array, v: Array) -> None:
         """Right atrium at the mouth, its wall, and the diaphragm with lung beyond."""
@@ -204,12 +204,19 @@ class Cava(Painted):
         dome = u - 4 - 0.012 * (v + 10) ** 2 + 2 * low(x, z, 15, 31)
         beyond = np.where((dome > 0) & (outer > 0), 1, 0).astype(bool)
         canvas.fill(beyond, -13 + 3 * low(x, z, 8, 32) + 2 * low(x, z, 3, 33), 0.9, label=LUNG, echoes=0.2)
-        canvas.echo(np.where(outer > 0, dome, 9.0), 2.6, width_mm=1.0, power=2.5)
+        canvas.echo(
+            np.where(outer > 0, dome, 9.0), 2.0 * np.clip(0.8 + 0.5 * low(x, z, 9, 39), 0, 1.8), width_mm=1.0
+        )
         shell = (atrium >= 0) & (outer < 0) & ~open_
         canvas.fill(shell, -5 + 2 * low(x, z, 3, 34), 0.5, label=LIVER)
         canvas.blend(atrium, 1.0, -28 + 1.5 * low(x, z, 6, 35), 0.12)
         canvas.label[atrium < 0] = ATRIUM
-        canvas.echo(np.where(open_, 9.0, atrium), 1.2, width_mm=0.8, power=4)
+        canvas.echo(
+            np.where(open_, 9.0, atrium),
+            0.8 * np.clip(0.7 + 0.6 * low(x, z, 8, 40), 0, 1.8),
+            width_mm=0.8,
+            power=4,
+        )
 
     def _chest(self, canvas: Canvas, x: Array, z: Array) -> None:
         low = self.texture.low

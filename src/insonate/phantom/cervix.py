@@ -109,13 +109,14 @@ class Cervix(Painted):
         # one bend from end to end, none at the ends
         part = np.clip(u / np.float32(length), 0, 1)
         v = v - np.float32(self.neck.bend * length) * 4 * part * (1 - part)
-        tissue = -8 + 2 * low(x, z, 3, 20) + 2.5 * low(x, z, 10, 21)
+        tissue = -7 + 2 * low(x, z, 3, 20) + 4 * low(x, z, 11, 21)
         canvas = Canvas(grid, tissue, 0.5)
         wall = -6.5 + 2.2 * low(0.4 * u, v, 1.5, 22) + 1.5 * low(x, z, 6, 23)
         canvas.fill(u > 0.55 * length, wall)
         self._womb(canvas, u, v)
         self._lips(canvas, u, v)
         self._bladder(canvas, u, v)
+        self._bowel(canvas, u, v)
         near = z - 7 - 1.2 * np.sin(x / 9 + np.float32(self.waves[0]))
         canvas.fill(near < 0, -5 + 2.5 * np.sin(2 * math.pi * z / 2.2) + 1.5 * low(x, z, 3, 24))
         canvas.echo(near, 0.9, width_mm=0.5, power=3)
@@ -154,20 +155,32 @@ class Cervix(Painted):
             width = np.float32(thick) * round_ * (1 + 0.06 * np.sin(u / 7 + np.float32(self.waves[1])))
             lip = np.maximum(np.abs(v - side * width / 2) - width / 2, u - length)
             lip = np.where(u < -5.5, np.maximum(lip, 1), lip)
-            stroma = -7 + 1.8 * low(0.5 * u, v, 1.8, 31) + 2 * low(x, z, 5, 32) - 1.5 * (side > 0)
+            stroma = -10.5 + 1.8 * low(0.5 * u, v, 1.8, 31) + 2 * low(x, z, 6, 32) - 1.0 * (side > 0)
             canvas.blend(lip, 0.8, stroma, 0.6)
             canvas.label[lip < 0] = label
             edge = np.where((u > -6) & (u < length + 4), np.abs(v) - width, 9.0)
             broken = np.clip(0.5 + 0.7 * low(x, z, 6, 33 + side), 0, 1.6)
-            canvas.echo(np.where(np.sign(v) == side, edge, 9.0), 1.1 * broken, width_mm=0.6, power=1.5)
+            canvas.echo(np.where(np.sign(v) == side, edge, 9.0), 1.3 * broken, width_mm=0.7, power=1.5)
         shown = np.clip(np.minimum(u + 1, length + 0.5 - u) / 1.5, 0, 1)
-        glands = ridge(v, 3.4) * np.clip(np.minimum(u, length - u) / 5 + 0.5, 0, 1)
-        canvas.level_db += -7 * glands + 1.2 * low(x, z, 2, 36) * glands
+        glands = ridge(v, 3.8) * np.clip(np.minimum(u, length - u) / 5 + 0.5, 0, 1)
+        canvas.level_db += -6.5 * glands + 1.2 * low(x, z, 2, 36) * glands
         canvas.label[(np.abs(v) < 0.5) & (shown > 0.5)] = CANAL
         slit = ridge(v, 0.45) * shown
         canvas.level_db += (-20 - canvas.level_db) * slit
         sides = (ridge(v - 0.9, 0.45) + ridge(v + 0.9, 0.45)) * shown
-        canvas.spec += 0.42 * sides * np.clip(0.8 + 0.6 * low(x, z, 3.5, 37), 0.1, 1.8)
+        canvas.spec += 0.75 * sides * np.clip(0.95 + 0.45 * low(x, z, 3.5, 37), 0.4, 1.8)
+
+    def _bowel(self, canvas: Canvas, u: Array, v: Array) -> None:
+        """Behind the posterior lip: the rectum, with gas that shadows."""
+        low, thick = self.texture.low, self.neck.thick_mm[1]
+        x, z = canvas.grid.x_mm, canvas.grid.z_mm
+        wall = v - np.float32(thick + 6) - 2.5 * low(x, z, 12, 40) + 0.12 * u
+        canvas.fill((wall > -3.2) & (wall < 0) & (u < self.neck.length_mm), -13 + 2 * low(x, z, 3, 41))
+        gas = np.where(low(x, 0 * z, 13, 42) > 0.1, wall, 9.0)
+        gas = np.where(u < 0.8 * self.neck.length_mm, gas, 9.0)
+        canvas.echo(gas, 1.6, width_mm=0.8, power=1)
+        canvas.block((gas > 0) & (gas < 1), 9.0)
+        canvas.echo(wall + 3.2, 0.7 * np.clip(low(x, z, 8, 43) + 0.4, 0, 1.5), width_mm=0.5, power=1.5)
 
     def _bladder(self, canvas: Canvas, u: Array, v: Array) -> None:
         """Before the anterior lip, nearly empty."""

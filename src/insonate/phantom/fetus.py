@@ -84,7 +84,12 @@ class Womb:
             far_mm: depth of the deepest part of the fetus; the far wall comes behind it.
         """
         x, z, low, waves = canvas.grid.x_mm, canvas.grid.z_mm, self._low, self._waves
-        inner = z - np.float32(self._inner_mm) - 2 * np.sin(x / 24 + np.float32(waves[0])) - low(x, 0 * z, 14)
+        inner = (
+            z
+            - np.float32(self._inner_mm)
+            - 2.5 * np.sin(x / 24 + np.float32(waves[0]))
+            - 1.6 * low(x, 0 * z, 14)
+        )
         belly = z - np.float32(self._belly_mm) - 1.2 * np.sin(x / 30 + np.float32(waves[1]))
         outer = np.float32(far_mm + self._bottom_mm) - z + 4 * np.sin(x / 27 + np.float32(waves[2]))
         outer += 2 * low(x, z, 15, 2)
@@ -99,7 +104,7 @@ class Womb:
         if not self._placenta:
             wall = (inner < 0) & (belly >= 0)
             canvas.fill(wall, -11 + 1.5 * low(x, z, 4, 10) + 1.5 * low(0.4 * x, z, 2, 11), 0.55)
-        broken = np.clip(0.7 + 0.6 * low(x, z, 8, 12), 0, 1.6)
-        canvas.echo(belly, 0.6 * broken, width_mm=0.5, power=4)
-        canvas.echo(inner, 0.7 * broken, width_mm=0.6, power=3)
+        broken = np.clip(0.5 + 0.8 * low(x, z, 11, 12), 0, 1.6)
+        canvas.echo(belly, 0.3 * broken, width_mm=0.6, power=4)
+        canvas.echo(inner, 0.55 * broken, width_mm=0.6, power=3)
         canvas.echo(outer, 0.9 * broken, width_mm=0.7, power=3)

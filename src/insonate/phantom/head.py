@@ -168,8 +168,8 @@ class Head(Painted):
         field = low(at.u, at.v, float(cell), 13) + 0.35 * low(at.u, at.v, 4, 14)
         depth = (0.1 + 0.2 * grown) * self.b
         reach = soft(deep_mm - np.float32(depth) * (1 + 0.4 * low(at.u, at.v, 9, 15)), 2.5)
-        fold = ridge(field, 0.11) * reach * (0.35 + 0.65 * at.far)
-        canvas.spec += (0.42 * (0.4 + 0.6 * grown) * fold * at.broken).astype(np.float32)
+        fold = ridge(field, 0.11) * reach * (0.2 + 0.8 * at.far)
+        canvas.spec += (0.3 * (0.3 + 0.7 * grown) * fold * at.broken).astype(np.float32)
         canvas.level_db += 5 * fold
 
     def _midline(self, canvas: Canvas, at: Inside) -> None:
@@ -188,7 +188,7 @@ class Head(Painted):
             u + np.float32(0.02 * a), v - np.float32(side * 0.15 * b), 0.2 * a, 0.125 * b
         )
         canvas.blend(thalamus, 1.5, -28 + 1.5 * low(u, v, 3, 16))
-        canvas.spec += (0.3 * ridge(thalamus, 0.7) * at.broken).astype(np.float32)
+        canvas.spec += (0.13 * ridge(thalamus, 0.7) * at.broken).astype(np.float32)
         wall = self._line(at, (-0.75, side * 0.44), (-0.1, side * 0.34)) * 0.5
         wall += self._line(at, (0.18, side * 0.2), (0.5, side * 0.3)) * 0.5
         wall += self._line(at, (0.38, side * 0.055), (0.62, side * 0.065)) * 1.1
@@ -200,11 +200,12 @@ class Head(Painted):
         ) + 0.6 * low(u, v, 4, 18)
         canvas.blend(choroid, 1.2, -11.5 + 2.2 * low(u, v, 2.2, 19))
         # the insula: a notch that opens outwards, and the fissure behind it
-        notch = self._line(at, (-0.02, side * 0.62), (0.34, side * 0.66), 0.6)
-        notch += self._line(at, (0.34, side * 0.66), (0.3, side * 0.95), 0.6)
-        notch += self._line(at, (-0.02, side * 0.62), (-0.1, side * 0.9), 0.5)
-        canvas.spec += (0.5 * notch * at.broken).astype(np.float32)
-        canvas.level_db += 5 * np.clip(notch, 0, 1)
+        notch = self._line(at, (-0.05, side * 0.68), (0.12, side * 0.62), 0.7)
+        notch += self._line(at, (0.12, side * 0.62), (0.32, side * 0.7), 0.7)
+        notch += self._line(at, (0.32, side * 0.7), (0.26, side * 0.9), 0.7)
+        seen = np.clip(0.2 + low(u, v, 4, 20), 0, 1.2) * (0.3 + 0.7 * at.far)
+        canvas.spec += (0.35 * notch * seen).astype(np.float32)
+        canvas.level_db += 4 * np.clip(notch, 0, 1) * np.clip(seen, 0, 1)
         # cerebellum's tentorium shows as a fan of lines at the back
         fan = self._line(at, (-0.62, side * 0.1), (-0.85, side * 0.3), 0.6)
         canvas.spec += (0.45 * fan * at.broken).astype(np.float32)

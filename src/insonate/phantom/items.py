@@ -29,6 +29,8 @@ class Order:
     size: int
     frames: int | None = 1
     """None: as many as the scene's clip has"""
+    ga_weeks: float | None = None
+    """of a fetus; None draws it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,10 @@ def staged(order: Order) -> tuple[Painted, Machine]:
     vendor = VENDORS[role.probes[number]].jittered(acquisition).thinned(order.size)
     texture = lattice(order.seed, role.blur_mm)
     anatomy = stream(order.seed, order.patient, "anatomy")
-    scene = role.make(Shoot(anatomy=anatomy, acquisition=acquisition, texture=texture, machine=vendor))
+    shoot = Shoot(
+        anatomy=anatomy, acquisition=acquisition, texture=texture, machine=vendor, ga_weeks=order.ga_weeks
+    )
+    scene = role.make(shoot)
     span_mm = None
     if vendor.shape != "linear":
         drop_mm = vendor.radius_mm * (1 - math.cos(math.radians(vendor.half_angle_deg)))
@@ -101,8 +106,8 @@ def _row(order: Order, scene: Painted, machine: Machine, count: int) -> dict[str
     }  # fmt: skip
     points_set = ROLES[order.scene].points
     if points_set is not None:
-        places = [screen.to_px(*place) for place in truth.points_mm.values()]
-        row |= labelled(points_set, [float(v) for place in places for v in place])
+        places = [screen.seen_px(*place) for place in truth.points_mm.values()]
+        row |= labelled(points_set, [v for place in places for v in place])
     return row | dict(truth.columns)
 
 

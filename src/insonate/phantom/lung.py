@@ -229,11 +229,11 @@ class Lung(Painted):
             edge * np.float32(min(half, deep)) + 1.6 * low(s, below, 2.5, 36) + 0.8 * low(s, below, 1.1, 37)
         )
         inside = np.where(below > 1.2, torn, 9.0)
-        canvas.blend(inside, 0.8, -11 + 2 * low(s, below, 1.8, 38) + 1.5 * low(s, below, 5, 39), 0.5)
+        canvas.blend(inside, 0.8, -8.5 + 2 * low(s, below, 1.8, 38) + 1.5 * low(s, below, 5, 39), 0.5)
         canvas.label[inside < 0] = CONSOLIDATION
         bronchi = ridge(low(s, 0.6 * below, 4.5, 40), 0.09) * (low(s, below, 3, 41) > -0.2)
-        canvas.level_db += 15 * bronchi * soft(inside + 1.5, 1.0)
-        canvas.spec += (1.4 * ridge(inside, 0.7) * np.clip(low(s, below, 2, 42) + 0.6, 0, 1.8)).astype(
+        canvas.level_db += 11 * bronchi * soft(inside + 1.5, 1.0)
+        canvas.spec += (1.1 * ridge(inside, 0.7) * np.clip(low(s, below, 2, 42) + 0.6, 0, 1.8)).astype(
             np.float32
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 from insonate.phantom.lesion import Lesion
 from insonate.phantom.painting import Canvas, Painted
 from insonate.phantom.physics import Array, Grid, Lattice
-from insonate.phantom.scene import Truth, ellipse_distance, into, ridge, soft
+from insonate.phantom.scene import Truth, ellipse_distance, into, ridge, segment_distance, soft
 
 TISSUE, LESION = range(2)
 
@@ -121,12 +121,12 @@ class Breast(Organ):
         fat_end = z - np.float32(self.fat_mm) - 1.5 * np.sin(x / 9 + np.float32(wave[0])) - low(x, 0 * z, 5)
         muscle = z - np.float32(self.muscle_mm) - 1.2 * np.sin(x / 15 + np.float32(wave[1])) - 0.04 * x
         strands = low(0.35 * x, z + 0.8 * np.sin(x / 7 + np.float32(wave[2])), 0.9, 6)
-        gland = 1 + self.organ_db + 2.2 * strands + 2 * low(x, z, 4, 7)
+        gland = 1 + self.organ_db + 3.2 * strands + 2.4 * low(x, z, 4, 7)
         canvas.fill(z > 0, gland - 5 * np.clip(low(x, 1.3 * z, 6, 8) - 0.9, 0, 1))
         lobule = low(x, 1.6 * z, 5, 3)  # fat lobules: flat cells between bright septa
-        canvas.fill(fat_end < 0, -12 + 1.2 * low(x, z, 2) + 11 * ridge(lobule, 0.1), 0.45)
+        canvas.fill(fat_end < 0, -15 + 1.2 * low(x, z, 2) + 13 * ridge(lobule, 0.12), 0.45)
         fibres = np.sin(z * np.float32(2 * math.pi / 1.6) + 0.5 * x + 1.5 * low(x, z, 6, 9))
-        canvas.fill(muscle > 0, -9 + 3 * fibres + low(x, z, 3, 10))
+        canvas.fill(muscle > 0, -13 + 4.5 * fibres + low(x, z, 3, 10))
         canvas.fill(z < 1.8, 1 + low(x, z, 2, 11))
         along = np.maximum(0.4 + 0.6 * low(x, z, 4, 12), 0)
         canvas.echo(z - 1.9, 0.8, width_mm=0.3, power=0)
@@ -170,7 +170,7 @@ class Thyroid(Organ):
         canvas.fill(z < skin_end + 0.4 * np.sin(x / 6), -4 + 2 * low(0.4 * x, z, 1.6, 3))
         canvas.fill(z < 1.6, 1 + low(x, z, 2, 11))
         strap = z - np.float32(self.strap_mm) - 0.6 * np.sin(x / 10 + np.float32(self.phases[0]))
-        canvas.echo(z - skin_end, 0.9, width_mm=0.35, power=0)
+        canvas.echo(z - skin_end, 0.8 * np.clip(0.6 + 0.6 * low(x, z, 6, 18), 0, 1.8), width_mm=0.35, power=0)
         bed = ellipse_distance(x - np.float32(self.middle[0]), z - np.float32(self.middle[1]), *self.lobe)
         isthmus = np.maximum(np.abs(strap - 1.8) - 1.8, away)
         gland = np.minimum(bed, isthmus)
@@ -179,7 +179,7 @@ class Thyroid(Organ):
         canvas.echo(deep, 0.8 * np.clip(low(x, z, 6, 10) + 0.5, 0, 1.5), width_mm=0.4)
         level = self.organ_db + 1.4 * low(x, z, 1.6, 12) + 1.2 * low(x, z, 6, 13)
         canvas.blend(gland, 0.5, level, 0.55)
-        canvas.echo(gland, 1.3, width_mm=0.35, power=2)
+        canvas.echo(gland, 0.8 * np.clip(0.6 + 0.6 * low(x, z, 5, 17), 0, 1.8), width_mm=0.35, power=3)
         self._trachea(canvas, away, z)
         self._artery(canvas, away, z)
 
@@ -202,10 +202,10 @@ class Thyroid(Organ):
         middle = self.lobe[0] + self.artery_mm + 1.6, self.middle[1] + 1.5
         artery = np.hypot(away - np.float32(middle[0]), z - np.float32(middle[1])) - radius
         canvas.blend(artery, 0.4, -31 + low(away, z, 2, 16), 0.1)
-        canvas.echo(artery - 0.3, 1.5, width_mm=0.35, power=3)
+        canvas.echo(artery - 0.3, 1.1, width_mm=0.35, power=3)
         vein = ellipse_distance(away - np.float32(middle[0] + 5.5), z - np.float32(middle[1] - 3.5), 5.0, 2.4)
         canvas.blend(np.maximum(vein, 0.6 - artery), 0.4, -30.0, 0.1)
-        canvas.echo(vein, 0.7, width_mm=0.35, power=3)
+        canvas.echo(vein, 0.45, width_mm=0.35, power=3)
 
 
 class Liver(Organ):
@@ -222,22 +222,48 @@ class Liver(Organ):
         self.centre = self.across_mm(rng, width_mm / 2), top_mm + 1.2 * half_v
         self.back_mm = max(self.centre[1] + 1.3 * half_v + rng.uniform(14, 34), rng.uniform(88, 112))
         self.depth_mm = float(self.back_mm + rng.uniform(12, 26))
+        # hepatic veins run together at the back, without walls to see; portal branches have bright ones
+        root = float(rng.normal(0, 14)), self.back_mm - 6
+        self.vessels = [
+            self._vessel(rng, root, float(rng.uniform(2.2, 4)), bright=False)
+            for _ in range(int(rng.integers(1, 4)))
+        ]
+        for _ in range(int(rng.integers(2, 5))):
+            start = float(rng.uniform(-40, 40)), float(rng.uniform(self.wall_mm + 18, self.back_mm - 16))
+            self.vessels.append(self._vessel(rng, start, float(rng.uniform(1.2, 2.6)), bright=True))
+
+    def _vessel(
+        self, rng: np.random.Generator, start: tuple[float, float], radius_mm: float, *, bright: bool
+    ) -> tuple[tuple[float, float], tuple[float, float], float, bool]:
+        """Start, stop, radius at the start, whether its walls are bright."""
+        angle = rng.uniform(-2.6, -0.5) if not bright else rng.uniform(-math.pi, math.pi)
+        length = rng.uniform(35, 70) if not bright else rng.uniform(10, 30)
+        return (
+            start,
+            (start[0] + length * math.cos(angle), start[1] + length * math.sin(angle)),
+            radius_mm,
+            bright,
+        )
 
     def tissue(self, canvas: Canvas) -> None:
         """Wall, parenchyma, hepatic veins, portal branches, diaphragm with its mirror."""
         x, z, low = canvas.grid.x_mm, canvas.grid.z_mm, self.texture.low
         canvas.fill(z > 0, self.organ_db + 1.1 * low(x, z, 3, 3) + 1.3 * low(x, z, 16, 6))
-        field = low(x, z, 19, 7)
-        vein = (np.abs(field - 0.5) - 0.1) * 17
-        canvas.blend(np.where(low(x, z, 30, 8) > 0.2, vein, 9.0), 1.0, -22.0, 0.15)
-        tract = (np.abs(low(x, z, 16, 9) + 0.6) - 0.08) * 14
-        tract = np.where(low(x, z, 26, 10) > 0.15, tract, 9.0)
-        canvas.blend(tract, 0.9, -20.0, 0.2)
-        canvas.echo(np.minimum(tract, 5) - 0.5, 0.9, width_mm=0.9, power=1)
+        bent_x, bent_z = x + 2.5 * low(x, z, 17, 7), z + 2.5 * low(x, z, 17, 8)
+        for start, stop, radius_mm, bright in self.vessels:
+            along = segment_distance(bent_x, bent_z, start, stop)
+            far = np.hypot(bent_x - np.float32(start[0]), bent_z - np.float32(start[1]))
+            taper = 1 - 0.6 * far / np.float32(math.dist(start, stop))
+            tube = along - np.float32(radius_mm) * np.clip(taper, 0.3, 1)
+            canvas.blend(tube, 0.9, -23.0, 0.15)
+            if bright:
+                canvas.echo(
+                    tube - 0.7, 0.9 * np.clip(0.7 + 0.6 * low(x, z, 7, 9), 0, 1.8), width_mm=0.9, power=0.6
+                )
         dome = z - np.float32(self.back_mm) + 0.0035 * (x - np.float32(8 * math.sin(self.phases[0]))) ** 2
         dome = dome + 1.5 * low(x, 0 * z, 20, 12)
         canvas.fill(dome > 0, self.organ_db - 3 - 0.25 * dome + 3 * low(x, z, 9, 13), 0.7, echoes=0.2)
-        canvas.echo(dome, 3.4, width_mm=1.3, power=3)
+        canvas.echo(dome, 3.0 * np.clip(0.8 + 0.5 * low(x, z, 12, 19), 0.15, 1.8), width_mm=1.2, power=3)
         wall = z - np.float32(self.wall_mm) - 1.2 * np.sin(x / 24 + np.float32(self.phases[1]))
         fibres = 3 * np.sin(2 * math.pi * z / 3.4 + low(x, z, 12, 14)) + 2.2 * low(0.25 * x, z, 1.8, 15)
         canvas.fill(wall < 0, -5 + fibres, 0.6, echoes=0.1)

@@ -8,7 +8,7 @@ in the picture, mm.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,8 +21,8 @@ from insonate.phantom.scene import Truth, ellipse_distance, into
 
 AROUND, SYMPHYSIS, HEAD, SKULL, BLADDER = range(5)
 AOP_DEG, HSD_MM = (70.0, 165.0), (5.0, 45.0)
-STEPS = 34
-"""halvings of each search: below 1e-4 mm and 1e-5 degrees"""
+STEPS = 20
+"""of each search, at most: below 1e-3 mm and 1e-3 degrees"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +47,28 @@ class Labour:
         """
         aop = float(rng.uniform(*AOP_DEG)) if aop_deg is None else aop_deg
         # a low head is a near one
-        near = 40 - 0.26 * (aop - 70) + rng.normal(0, 4)
+        near = 42 - 0.33 * (aop - 70) + rng.normal(0, 3)
         hsd = float(np.clip(near, *HSD_MM)) if hsd_mm is None else hsd_mm
         for name, value, (low, high) in (("angle", aop, AOP_DEG), ("head distance", hsd, HSD_MM)):
             if not low <= value <= high:
                 what = f"{name} {value:g} of the symphysis is not modelled"
                 raise InsonateError("phantom pelvis", what, f"Ask for {low:g} to {high:g}")
         long_mm, short_mm = float(rng.uniform(15, 19)), float(rng.uniform(6, 8))
-        level = math.radians(rng.uniform(-12, 28))
-        vertex = float(rng.uniform(-4, 8)), float(rng.uniform(19, 27))
-        upper = vertex[0] - 2 * long_mm * math.cos(level), vertex[1] + 2 * long_mm * math.sin(level)
+        # a low head is looked at with the symphysis pointing down to it
+        level = math.radians(rng.uniform(-12, 24) - 0.3 * max(aop - 115, 0))
+        upper = -2 * long_mm * math.cos(level), 2 * long_mm * math.sin(level)
         semi = float(rng.uniform(46, 56)), float(rng.uniform(37, 44))
-        turn = math.radians(rng.uniform(0, 180))
-        head = _placed(vertex, upper, semi, turn, aop, hsd)
-        return cls(vertex_mm=vertex, upper_mm=upper, head=head, symphysis_mm=(long_mm, short_mm))
+        head = _placed((0.0, 0.0), upper, semi, math.radians(rng.uniform(0, 180)), aop, hsd)
+        across = float(rng.normal(0, 3)) - (upper[0] + float(_tangent(head, upper)[0])) / 2
+        across = min(max(across, 1 - upper[0] - 36), 30 + long_mm * math.cos(level))
+        down = float(rng.uniform(18, 24)) + max(0.0, -upper[1])
+        moved = np.array([across, down])
+        return cls(
+            vertex_mm=_pair(moved),
+            upper_mm=_pair(moved + upper),
+            head=replace(head, centre_xy=_pair(moved + head.centre_xy)),
+            symphysis_mm=(long_mm, short_mm),
+        )
 
     @property
     def tangent_mm(self) -> tuple[float, float]:
@@ -77,6 +85,11 @@ class Labour:
         """Angle of progression."""
         places = (np.array(p) for p in (self.vertex_mm, self.upper_mm, self.tangent_mm))
         return angle_of_progression(*places).value
+
+
+def _tangent(head: Ellipse, upper: tuple[float, float]) -> np.ndarray:
+    """The caudal tangent point where the vertex lies at 0, 0."""
+    return caudal_tangent(head, np.zeros(2), np.array(upper))
 
 
 def _pair(place: np.ndarray) -> tuple[float, float]:
@@ -112,19 +125,20 @@ def _placed(
     """
     along = math.atan2(upper[1] - vertex[1], upper[0] - vertex[0])
 
+    def head_at(centre: np.ndarray) -> Ellipse:
+        return Ellipse(centre_xy=_pair(vertex + centre), semi_a=semi[0], semi_b=semi[1], tilt_rad=turn)
+
     def at(direction: float) -> Ellipse:
-        near, far = 0.0, semi[0] + hsd_mm + 1
         # counted from the symphysis' axis downwards, which in the picture is against the clock
-        cos, sin = math.cos(along - direction), math.sin(along - direction)
+        way = np.array([math.cos(along - direction), math.sin(along - direction)])
+        away = semi[0] + hsd_mm  # surely outside; the nearest point nears by `way` on the normal there
         for _ in range(STEPS):
-            middle = (near + far) / 2
-            centre = vertex[0] + middle * cos, vertex[1] + middle * sin
-            head = Ellipse(centre_xy=centre, semi_a=semi[0], semi_b=semi[1], tilt_rad=turn)
-            inside = float(((head.inward(np.array(vertex)) / semi) ** 2).sum()) < 1
-            gap = 0.0 if inside else math.dist(_nearest(head, vertex), vertex)
-            near, far = (middle, far) if gap < hsd_mm else (near, middle)
-        centre = vertex[0] + far * cos, vertex[1] + far * sin
-        return Ellipse(centre_xy=centre, semi_a=semi[0], semi_b=semi[1], tilt_rad=turn)
+            to_head = np.subtract(_nearest(head_at(away * way), vertex), vertex)
+            gap = float(np.linalg.norm(to_head))
+            if abs(gap - hsd_mm) < 1e-4:
+                break
+            away -= (gap - hsd_mm) * gap / max(float(way @ to_head), 0.2 * gap)
+        return head_at(away * way)
 
     def angle(head: Ellipse) -> float:
         touching = caudal_tangent(head, np.array(vertex), np.array(upper))
@@ -189,10 +203,10 @@ class Pelvis(Painted):
         head = self.labour.head
         u, v = into(x, z, head.centre_xy, head.tilt_rad)
         outline = ellipse_distance(u, v, head.semi_a, head.semi_b)
-        tissue = -7 + 2 * low(0.5 * x, z, 2.2, 20) + 2.5 * low(x, z, 7, 21) + 2.5 * low(x, z, 18, 22)
+        tissue = -8 + 2 * low(0.5 * x, z, 2.2, 20) + 3 * low(x, z, 7, 21) + 4.5 * low(x, z, 20, 22)
         canvas = Canvas(grid, tissue, 0.55)
         layers = np.abs(outline - 6 - 2.5 * low(x, z, 14, 23))
-        canvas.level_db += np.where(outline > 0, 3.5 * np.exp(-layers / 2.2), 0)
+        canvas.level_db += np.where(outline > 0, 4.5 * np.exp(-layers / 2.2) - 0.05 * z, 0)
         canvas.fill(z < 5, -3 + 3 * np.sin(2 * math.pi * z / 2.4) + low(x, z, 3, 24))
         self._urethra(canvas, outline)
         self._head(canvas, u, v, outline)
@@ -214,6 +228,13 @@ class Pelvis(Painted):
             canvas.echo(deep, 0.7, width_mm=0.6, power=3)
         canal = np.abs(u - 0.3 * v + 9 + 2 * low(x, z, 12, 26)) - 3
         canvas.blend(np.maximum(canal, 7 - outline), 3, -12 + 1.5 * low(x, z, 3, 27))
+        # the anal canal and its sphincter, cut along: dark between two bright bands
+        anal, along = into(x, z, (vertex[0] + 46, 6.0), math.radians(118))
+        wall = np.abs(np.abs(along) - 5.5 - 1.2 * low(x, z, 9, 36)) - 1.6
+        inside = np.where((anal > 0) & (anal < 46) & (outline > 6), wall, 9.0)
+        canvas.blend(inside, 1.2, -15 + 1.5 * low(x, z, 3, 37))
+        mucosa = np.where((anal > 0) & (anal < 46) & (outline > 6), np.abs(along) - 2.2, 9.0)
+        canvas.blend(mucosa, 1.5, -4 + 2 * low(x, z, 2.5, 38))
 
     def _head(self, canvas: Canvas, u: Array, v: Array, outline: Array) -> None:
         grid, low = canvas.grid, self.texture.low
@@ -226,7 +247,7 @@ class Pelvis(Painted):
         canvas.fill(inside, brain, 0.3, label=HEAD)
         broken = np.clip(0.9 + 0.4 * low(u, v, 8, 32), 0.15, 1.6)
         canvas.echo(outline, 0.5 * broken, width_mm=0.5, power=3)
-        canvas.echo(outline + 3.6, 4.2 * broken, width_mm=1.0, power=3)
+        canvas.echo(outline + 3.8, 7.0 * broken, width_mm=1.3, power=2)
         canvas.echo(np.where(inside, v, 9.0), 0.7 * np.clip(low(u, v, 6, 33) + 0.4, 0, 1.5), width_mm=0.7)
         canvas.block(skull, 7 + 9 * (1 - facing**2) ** 2)
         behind = np.cumsum(np.cumsum(skull, 0) > 0, 0) * np.float32(grid.step_mm)

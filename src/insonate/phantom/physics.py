@@ -390,6 +390,13 @@ class Screen:
         """(x, y) in pixels; (0, 0) is the centre of the top-left pixel."""
         return (x_mm - self.x0_mm) / self.mm_per_px, (z_mm - self.z0_mm) / self.mm_per_px
 
+    def seen_px(self, x_mm: float, z_mm: float) -> tuple[float, float]:
+        """(x, y) in pixels; NaN where the machine shows nothing."""
+        x, y = self.to_px(x_mm, z_mm)
+        column, row = round(x), round(y)
+        shown = 0 <= row < self.size and 0 <= column < self.size and bool(self.inside[row, column])
+        return (x, y) if shown else (math.nan, math.nan)
+
     def image(self, grey: Array) -> Frame:
         """H W, 8 bit, bilinear from R L values in 0 to 1; black outside the field."""
         flat, corner, u, v = np.ascontiguousarray(grey).ravel(), self._corner, self._u, self._v

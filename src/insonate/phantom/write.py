@@ -8,36 +8,23 @@ workers that render need numpy and scipy alone.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insonate.errors import InsonateError, nearest
 from insonate.files import publish_dir
-from insonate.phantom.cast import HEARTS, KINDS
-from insonate.phantom.heart import (
-    EF_RANGE,
-    VIEWS,
-    HeartItem,
-    HeartOrder,
-    known_view,
-    render_heart,
-    views_of_study,
-)
-from insonate.phantom.items import Item, Order, labelled, render
+from insonate.phantom.heart import VIEWS, HeartItem, HeartOrder, render_heart
+from insonate.phantom.heart.truth import TASKS
+from insonate.phantom.items import Item, labelled, render
+from insonate.phantom.orders import FORMATS, AnyOrder, PhantomSet
 
 if TYPE_CHECKING:
     from insonate.data.manifest import Manifest
 
-HEART = "heart"
-FORMATS = {"png": ".png", "mp4": ".mp4", "dicom": ".dcm"}
 MANIFEST = "manifest.parquet"
-CLIP_SIZE = 1024
-"""largest of a clip: a beat at 120 frames a second stays below 300 MB"""
-SPLITS = ("train", "train", "val", "train", "test", "train", "train")
-"""of patient after patient (of one kind), so that five already fill all three splits"""
+AnyItem = Item | HeartItem
 
 
 def generate(  # noqa: PLR0913 each is an option of its own
@@ -49,6 +36,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
     views: Sequence[str] = VIEWS,
     missing: float = 0.0,
     ef_pct: float | None = None,
+    ga_weeks: float | None = None,
     degraded: float = 0.0,
     overlays: float = 1.0,
     seed: int = 0,
@@ -69,6 +57,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
         views: of hearts, among `heart.VIEWS`.
         missing: share of its views that a heart study lacks, 0 up to but not including 1.
         ef_pct: ejection fraction of all hearts; None draws one for each.
+        ga_weeks: gestational age of all fetuses; None draws one for each.
         degraded: share of the heart clips with lost contact and dropped frames, 0 to 1.
         overlays: share of the heart studies with the machine's graphics and text in the picture, 0 to 1.
         seed: another seed, other patients.
@@ -84,135 +73,35 @@ def generate(  # noqa: PLR0913 each is an option of its own
     Raises:
         InsonateError: an argument is out of range, or `out` holds files already.
     """
-    _check(kind, patients, images_per_patient, size, formats)
-    study = Study(
-        views=tuple(views), repeats=images_per_patient or 1, missing=missing, ef_pct=ef_pct,
-        degraded=degraded, overlays=overlays,
+    wanted = PhantomSet(
+        kind=kind, patients=patients, images_per_patient=images_per_patient, views=tuple(views),
+        missing=missing, ef_pct=ef_pct, ga_weeks=ga_weeks, degraded=degraded, overlays=overlays, seed=seed,
+        size=size, formats=tuple(formats),
     )  # fmt: skip
-    _check_heart(kind, study)
     from insonate.data.manifest import Manifest
 
-    out = Path(out)
-    orders = (
-        _heart_orders(study, patients, seed, size, formats)
-        if kind == HEART
-        else _orders(kind, study, patients, images_per_patient, seed, size, formats)
-    )
+    out, numbers = Path(out), list(wanted.orders())
     with publish_dir(out) as folder:
         rows = [
-            _write(folder, item, _format(formats, number), _split(kind, order.patient))
-            for (number, order), item in zip(
-                orders.items(), _rendered(list(orders.values()), workers), strict=True
-            )
+            _write(folder, item, wanted.format(number))
+            for number, item in zip(numbers, samples(wanted, workers=workers), strict=True)
         ]
         Manifest.from_rows(rows, folder).write(folder / MANIFEST)
     return Manifest.read(out / MANIFEST)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What a heart study is to have; see `generate`."""
-
-    views: tuple[str, ...] = VIEWS
-    repeats: int = 1
-    missing: float = 0.0
-    ef_pct: float | None = None
-    degraded: float = 0.0
-    overlays: float = 1.0
-
-
-def _heart_orders(
-    study: Study, patients: int, seed: int, size: int, formats: Sequence[str]
-) -> dict[int, Order | HeartOrder]:
-    """By the item's number, which counts missing views too: no item depends on what others lack."""
-    orders: dict[int, Order | HeartOrder] = {}
-    for patient in range(patients):
-        shown = views_of_study(seed, patient, study.views, study.missing)
-        for item, view in enumerate(study.views * study.repeats):
-            number = patient * len(study.views) * study.repeats + item
-            if view in shown:
-                orders[number] = HeartOrder(
-                    seed=seed, patient=patient, item=item, view=view, size=size,
-                    clip=_format(formats, number) != "png", ef_pct=study.ef_pct, degraded=study.degraded,
-                    overlays=study.overlays,
-                )  # fmt: skip
-    return orders
+def samples(wanted: PhantomSet, *, workers: int = 1) -> Iterator[AnyItem]:
+    """The items of a set, without files: frames, masks, and the row that a manifest would have."""
+    orders = list(wanted.orders().values())
+    for order, item in zip(orders, _rendered(orders, workers), strict=True):
+        row = item.row | {"split": wanted.split(order.patient)}
+        task = TASKS.get(row["view"])
+        if task is not None:
+            row |= labelled(task, row[f"keypoints_{task.lower()}"])
+        yield replace(item, row=row)
 
 
-def _orders(
-    kind: str, study: Study, patients: int, repeats: int | None, seed: int, size: int, formats: Sequence[str]
-) -> dict[int, Order | HeartOrder]:  # fmt: skip
-    cast = KINDS[kind]
-    orders: dict[int, Order | HeartOrder] = {}
-    for patient in range(patients):
-        scenes = cast.scenes if cast.whole else (cast.scenes[patient % len(cast.scenes)],)
-        shots = [(scene, item) for scene in scenes for item in range(repeats or (1 if cast.whole else 2))]
-        for item, (scene, own) in enumerate(shots):
-            number = patient * len(shots) + item
-            clip = _format(formats, number) != "png"
-            if scene in HEARTS:
-                orders[number] = HeartOrder(
-                    seed=seed, patient=patient, item=own, view=scene, size=size, clip=clip,
-                    ef_pct=study.ef_pct, degraded=study.degraded, overlays=study.overlays,
-                )  # fmt: skip
-            else:
-                frames = None if clip else 1
-                orders[number] = Order(
-                    scene=scene, seed=seed, patient=patient, item=own, size=size, frames=frames
-                )
-    return orders
-
-
-def _check(
-    kind: str, patients: int, images_per_patient: int | None, size: int, formats: Sequence[str]
-) -> None:
-    where = "phantom"
-    if kind not in {HEART, *KINDS}:
-        raise InsonateError(where, f"there is no kind {kind!r}", nearest(kind, [HEART, *KINDS]))
-    if patients < 1 or (images_per_patient is not None and images_per_patient < 1):
-        what = f"{patients} patients with {images_per_patient or 2} pictures each"
-        raise InsonateError(where, what, "Ask for at least one of each")
-    if not 32 <= size <= 4096:
-        raise InsonateError(where, f"a size of {size} px", "Choose 32 to 4096")
-    if not formats or not set(formats) <= set(FORMATS):
-        raise InsonateError(where, f"formats {list(formats)}", f"Choose among {', '.join(FORMATS)}")
-    if "mp4" in formats and size % 2:
-        raise InsonateError(where, f"an odd size of {size} px in mp4", "Choose an even size")
-    if size > CLIP_SIZE and set(formats) != {"png"}:
-        raise InsonateError(where, f"clips of {size} px", f"Choose at most {CLIP_SIZE}, or png alone")
-
-
-def _check_heart(kind: str, study: Study) -> None:
-    where, views = "phantom heart", study.views
-    if kind != HEART and (study.views, study.missing) != (VIEWS, 0.0):
-        what = f"views that a study has or lacks are of hearts, not of kind {kind!r}"
-        raise InsonateError(where, what, "Give --kind heart, or leave them out")
-    hearts = kind == HEART or any(scene in HEARTS for scene in KINDS[kind].scenes)
-    if not hearts and study != Study(repeats=study.repeats):
-        what = f"ejection fraction, lost contact and overlays are of hearts, not of kind {kind!r}"
-        raise InsonateError(where, what, "Give --kind heart, or leave them out")
-    if not views:
-        raise InsonateError(where, "no views", f"Choose among {', '.join(VIEWS)}")
-    for view in views:
-        known_view(view)
-    if len(set(views)) < len(views):
-        raise InsonateError(where, f"a view twice in {', '.join(views)}", "Name each once")
-    if not 0 <= study.missing < 1:
-        raise InsonateError(where, f"{study.missing:g} of the views missing", "Choose 0 up to less than 1")
-    for name, share in (("degraded", study.degraded), ("with overlays", study.overlays)):
-        if not 0 <= share <= 1:
-            raise InsonateError(where, f"{share:g} of the items {name}", "Choose 0 to 1")
-    low, high = EF_RANGE
-    if study.ef_pct is not None and not low <= study.ef_pct <= high:
-        what = f"an ejection fraction of {study.ef_pct:g} % is not modelled"
-        raise InsonateError(where, what, f"Ask for {low:g} to {high:g} %")
-
-
-def _format(formats: Sequence[str], number: int) -> str:
-    return formats[number % len(formats)]
-
-
-def _rendered(orders: list[Order | HeartOrder], workers: int) -> Iterator[Item | HeartItem]:
+def _rendered(orders: list[AnyOrder], workers: int) -> Iterator[AnyItem]:
     if workers <= 1:
         yield from map(_render, orders)
         return
@@ -221,30 +110,16 @@ def _rendered(orders: list[Order | HeartOrder], workers: int) -> Iterator[Item |
         yield from pool.map(_render, orders, chunksize=4)
 
 
-def _render(order: Order | HeartOrder) -> Item | HeartItem:
+def _render(order: AnyOrder) -> AnyItem:
     return render_heart(order) if isinstance(order, HeartOrder) else render(order)
 
 
-def _split(kind: str, patient: int) -> str:
-    turns = 1 if kind == HEART or KINDS[kind].whole else len(KINDS[kind].scenes)
-    return SPLITS[patient // turns % len(SPLITS)]
-
-
-def _with_set(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a heart with its points in the columns that all sets share."""
-    points_set = HEARTS.get(row["view"])
-    points = None if points_set is None else row[f"keypoints_{points_set.lower()}"]
-    return {**row, **labelled(points_set, points)} if points_set is not None else dict(row)
-
-
-def _write(folder: Path, item: Item | HeartItem, format_name: str, split: str) -> dict[str, Any]:
+def _write(folder: Path, item: AnyItem, format_name: str) -> dict[str, Any]:
     """Write medium and mask under `folder`; the finished row."""
     from insonate.data.media.writing import write_dicom, write_png, write_video
     from insonate.data.spacing import Spacing
 
-    row = (
-        _with_set(item.row) | {"split": split} if isinstance(item, HeartItem) else item.row | {"split": split}
-    )
+    row = item.row
     medium = Path("media") / f"{row['series_id']}{FORMATS[format_name]}"
     if format_name == "png":
         write_png(folder / medium, item.frames[0])
