@@ -281,6 +281,7 @@ def data_phantom(
     ] = None,
     missing: Annotated[float, typer.Option(help="share of the views that a heart study lacks")] = 0.0,
     ef_pct: Annotated[float | None, typer.Option(help="ejection fraction of all hearts; else drawn")] = None,
+    ga_weeks: Annotated[float | None, typer.Option(help="age of all fetuses, 14 to 40; else drawn")] = None,
     degraded: Annotated[
         float, typer.Option(help="share of heart clips with lost contact and dropped frames")
     ] = 0.0,
@@ -289,9 +290,11 @@ def data_phantom(
     ] = 1.0,
     size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
     formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
+    workers: AnyWorkers = None,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Make synthetic labelled ultrasound with a manifest."""
+    from insonate.data.pool import num_cores
     from insonate.phantom import VIEWS, generate
 
     kinds = tuple(part.strip() for part in formats.split(","))
@@ -304,11 +307,13 @@ def data_phantom(
         views=asked,
         missing=missing,
         ef_pct=ef_pct,
+        ga_weeks=ga_weeks,
         degraded=degraded,
         overlays=overlays,
         seed=seed,
         size=size,
         formats=kinds,
+        workers=workers or num_cores(),
     )
     say(f"{out / 'manifest.parquet'}: {len(manifest)} items")
 
