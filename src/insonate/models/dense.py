@@ -10,6 +10,7 @@ Shapes: … D channels in, … O channels out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,6 +38,11 @@ class Dense(nn.Linear):
     def __getstate__(self) -> dict[str, Any]:
         """Copies start without a kept weight."""
         return {**self.__dict__, "_seen": None, "_kept": None}
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Dense:
+        """Forgets the kept weight: one of another type may come to lie where this one lay."""
+        self._seen = self._kept = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
 
     def forward(self, x: Tensor) -> Tensor:
         """… D → … O."""
