@@ -10,7 +10,6 @@ Shapes: … D channels in, … O channels out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,10 +38,10 @@ class Dense(nn.Linear):
         """Copies start without a kept weight."""
         return {**self.__dict__, "_seen": None, "_kept": None}
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Dense:
+    def _apply(self, *given: Any, **options: Any) -> Dense:
         """Forgets the kept weight: one of another type may come to lie where this one lay."""
         self._seen = self._kept = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
+        return super()._apply(*given, **options)  # type: ignore[no-untyped-call]  # torch gives it no types
 
     def forward(self, x: Tensor) -> Tensor:
         """… D → … O."""
