@@ -161,6 +161,9 @@ def test_hc18_outlines_are_filled_even_past_the_border(tmp_path):
     manifest = ADAPTERS["hc18"](root, tmp_path / "out")
     assert [row["patient_id"] for row in manifest.rows] == ["010", "010", "011"]
     assert manifest.rows[2]["split"] == "test"
+    for row, ofd in zip(manifest.rows[:2], ((50, 24, 10, 24), (50, 24, -12, 24)), strict=True):
+        assert row["points_set"] == "HC"
+        assert row["keypoints"][4:] == pytest.approx(ofd, abs=0.3)
     whole, cut = masks_of(manifest, ("bg", "head"))
     assert whole.sum() == pytest.approx(np.pi / 4 * 41 * 33, rel=0.03)
     assert cut.sum() == pytest.approx(np.pi / 4 * 63 * 33 - 270, rel=0.05)

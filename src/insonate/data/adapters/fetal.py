@@ -19,6 +19,7 @@ from insonate.data.adapters.gather import (
     there,
     train_or_val,
 )
+from insonate.data.adapters.points import ellipse_ends, point_columns
 from insonate.data.adapters.tables import need_columns, number, plain_name, read_table
 from insonate.data.manifest import Manifest, Row
 from insonate.errors import ManifestError
@@ -28,8 +29,9 @@ def hc18(root: Path, out: Path) -> Manifest:
     """HC18: fetal heads with the outline of the skull and the head circumference.
 
     Columns: `hc_mm`, `mask_path` (the head, 0 and 1: the source draws its outline, which may run past the
-    picture). A patient is the number that file names start with. Split: test is the source's, without
-    labels; 15 % of the other patients become val.
+    picture), `points_set` and `keypoints` (HC: ends of the axes of the ellipse through the outline). A
+    patient is the number that file names start with. Split: test is the source's, without labels; 15 % of
+    the other patients become val.
 
     Args:
         root: holds training_set/, test_set/ and their tables of pixel sizes.
@@ -77,13 +79,16 @@ def _hc18_part(root: Path, names: dict[str, str], part: str, path: Path) -> tupl
         size_mm = number(cell["pixel size(mm)"], where, "pixel size(mm)")
         row = media_row(root, name, patient, view="fetal head", site="HC18")
         row |= {"spacing_row_mm": size_mm, "spacing_col_mm": size_mm, "split": "test"}
-        row |= {"hc_mm": None, "mask_path": None}
+        row |= {"hc_mm": None, "mask_path": None, "points_set": None, "keypoints": None}
         if part == "training":
             circumference = "head circumference (mm)"
             row["split"] = train_or_val(patient)
             row["hc_mm"] = number(cell.get(circumference, ""), where, circumference)
-            marked = f"{Path(name).stem}_Annotation.png" in names
-            row["mask_path"] = f"masks/{Path(name).stem}.png" if marked else None
+            outline = names.get(f"{Path(name).stem}_Annotation.png")
+            if outline is not None:
+                row["mask_path"] = f"masks/{Path(name).stem}.png"
+                ends = ellipse_ends(media.read_frames(root / outline, [0], grey=True)[0])
+                row |= point_columns("HC", ends) if ends else {}
         rows.append(row)
     return rows, missing
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from insonate.data.adapters import shared
+from insonate.data.adapters.birth import fugc, psfhs
 from insonate.data.adapters.busi import busi
 from insonate.data.adapters.echonet import echonet_dynamic, echonet_lvh, echonet_pediatric
 from insonate.data.adapters.fetal import fetal_planes_db, hc18
+from insonate.data.adapters.fm_uia import fm_uia
 from insonate.data.adapters.folders import image_folder, image_mask_folder, keypoint_csv
+from insonate.data.adapters.fu_biometry import fu_biometry
 from insonate.data.adapters.gather import Adapter
 from insonate.data.adapters.generic import study_csv, video_csv
 from insonate.data.adapters.heart import camus
 from insonate.data.adapters.lung import covid_blues, pocus
+from insonate.data.adapters.multicentre import multicentre_biometry
 from insonate.data.adapters.public import camus_4ch, hc18_landmarks, pocus_lung_videos
+from insonate.data.adapters.unity import unity_imaging
 from insonate.data.manifest import Manifest
 
 STANFORD = "Stanford research agreement: no redistribution, no commercial use"
@@ -83,6 +88,21 @@ ADAPTERS: dict[str, Adapter] = {
         citation="Burgos-Artizzu et al. 2020, Scientific Reports 10:10200, doi 10.1038/s41598-020-67076-5",
         where="https://zenodo.org/records/3904280",
     ),
+    "fm_uia": Adapter(
+        make=fm_uia, licence="terms of the challenge, for registered users", size="some GB",
+        citation="FM_UIA challenge, ISBI 2026 (baseline: arXiv 2602.01055)",
+        where="github.com/lijiake2408/Foundation-Model-Challenge-for-Ultrasound-Image-Analysis",
+    ),
+    "fugc": Adapter(
+        make=fugc, licence="for registered users (agreement with its holders)", items=890, size="some 100 MB",
+        citation="FUGC challenge, ISBI 2025, doi 10.5281/zenodo.14305302",
+        where="https://zenodo.org/records/14305302",
+    ),
+    "fu_biometry": Adapter(
+        make=fu_biometry, licence="CC BY-NC 4.0, for registered users of the challenge", items=6743,
+        size="30 GB with all unlabelled", citation="FU_Biometry (GU_Biometry) challenge, MICCAI 2026",
+        where="https://www.codabench.org/competitions/15590/",
+    ),
     "hc18": Adapter(
         make=hc18, licence="CC BY 4.0", citation=HC18_PAPER, items=1334, size="300 MB",
         where="https://zenodo.org/records/1327317",
@@ -96,6 +116,12 @@ ADAPTERS: dict[str, Adapter] = {
         citation="Radiopaedia cases of Alwakkaa, Ranchod and Thibodeau; masks of Retuve",
         where="https://github.com/radoss-org/radoss-creative-commons",
     ),
+    "multicentre_biometry": Adapter(
+        make=multicentre_biometry, items=4513, size="1 GB",
+        licence="CC BY-NC-SA 4.0 (its data licence; the read-me says CC BY 4.0)",
+        citation="multi-centre fetal biometry, UCL 2025, doi 10.5522/04/30819911",
+        where="https://doi.org/10.5522/04/30819911",
+    ),
     "muscle_cc0": Adapter(
         make=shared.muscle_cc0, licence="CC0 1.0", citation="van der Zee and Kuo (TimTrack)", items=163,
         size="11 MB", where="https://github.com/timvanderzee/ultrasound-automated-algorithm",
@@ -107,6 +133,11 @@ ADAPTERS: dict[str, Adapter] = {
     "pocus_lung_videos": Adapter(
         make=pocus_lung_videos, licence="CC BY 4.0, CC BY 2.0, CC BY-NC 4.0: column licence", items=55,
         citation=POCUS_PAPER, size="7 MB", where="shared data folder: a part of POCUS",
+    ),
+    "psfhs": Adapter(
+        make=psfhs, licence="CC BY 4.0", items=1358, size="some 100 MB",
+        citation="Chen et al. 2024, Scientific Data 11:436, doi 10.1038/s41597-024-03266-4",
+        where="https://zenodo.org/records/10969427",
     ),
     "raw_and_phantom": Adapter(
         make=shared.raw_and_phantom, licence="BSD-3-Clause, Apache-2.0", items=9, size="2 MB",
@@ -126,6 +157,11 @@ ADAPTERS: dict[str, Adapter] = {
         make=shared.tracked_freehand, licence="BSD-3-Clause", items=3, size="13 MB",
         citation="Lasso et al. 2014, IEEE TBME 61(10):2527 (PLUS)",
         where="https://github.com/PlusToolkit/PlusLibData",
+    ),
+    "unity_imaging": Adapter(
+        make=unity_imaging, licence="non-commercial (Unity Imaging Collaborative)", size="some GB",
+        citation="Howard et al. 2021, Circ Cardiovasc Imaging 14:e011951",
+        where="https://data.unityimaging.net",
     ),
     "image_folder": Adapter(make=image_folder),
     "image_mask_folder": Adapter(make=_images_and_masks),

@@ -20,9 +20,9 @@ def hc18_landmarks(root: Path | str, out: Path | str) -> Manifest:
     """HC18 fetal heads with four landmarks, 400 images of 321 subjects at half size.
 
     Columns: `keypoints_hc` in the order of the point set HC (BPD upper, lower, OFD right, left: the source's
-    order is not the same in all its parts), `hc_mm`, `mask_path` (filled head ellipse: 0, 255). Split: the
-    source's Train and Test; 15 % of the Train subjects become val. Sources: van den Heuvel et al. 2018
-    (doi 10.1371/journal.pone.0200412); landmarks doi 10.5522/04/30819911.
+    order is not the same in all its parts), the same as `keypoints` with `points_set`, `hc_mm`, `mask_path`
+    (filled head ellipse: 0, 255). Split: the source's Train and Test; 15 % of the Train subjects become val.
+    Sources: van den Heuvel et al. 2018 (doi 10.1371/journal.pone.0200412); landmarks doi 10.5522/04/30819911.
 
     Args:
         root: holds landmarks.csv and hc18_half.zip.
@@ -62,6 +62,8 @@ def _hc18_row(cell: dict[str, str], where: str) -> Row:
         "spacing_col_mm": spacing_mm,
         "split": ("val" if patient_place(cell["subject"], 0) < VAL_PART else "train") if is_train else "test",
         "keypoints_hc": [v for point in ordered for v in point],
+        "keypoints": [v for point in ordered for v in point],
+        "points_set": "HC",
         "hc_mm": number(cell["hc_mm"], where, "hc_mm"),
         "mask_path": f"masks/{name}",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 import shutil
@@ -20,15 +21,15 @@ MAX_MEMBER_BYTES = 64 << 20
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,120}", re.ASCII)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a UTF-8 CSV file, all cells text.
+def read_table(path: Path, *, encodings: Sequence[str] = ("utf-8-sig",)) -> list[dict[str, str]]:
+    """Rows of a CSV file, all cells text, in the first of the encodings that fits.
 
     Raises:
         ManifestError: it cannot be read, has no rows, a row of another length, or a column twice.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file, strict=True))
+        text = _decoded(path.read_bytes(), encodings)
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise ManifestError(
             path, f"is no readable CSV file ({error})", "Check the path and the file"
@@ -44,6 +45,15 @@ def read_table(path: Path) -> list[dict[str, str]]:
             f"{path}, row {odd}", f"has {len(lines[odd])} cells, not {len(header)}", "Correct it"
         )
     return [dict(zip(header, line, strict=True)) for line in lines[1:] if line]
+
+
+def _decoded(content: bytes, encodings: Sequence[str]) -> str:
+    for encoding in encodings[:-1]:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return content.decode(encodings[-1])
 
 
 def need_columns(table: Sequence[dict[str, str]], columns: Iterable[str], path: Path) -> None:
