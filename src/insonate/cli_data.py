@@ -293,9 +293,10 @@ def data_phantom(
     workers: AnyWorkers = None,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Make synthetic labelled ultrasound with a manifest."""
+    """Make synthetic labelled ultrasound with a manifest; after an end, the same command goes on."""
     from insonate.data.pool import num_cores
     from insonate.phantom import VIEWS, generate
+    from insonate.progress import tracked
 
     kinds = tuple(part.strip() for part in formats.split(","))
     asked = VIEWS if views is None else tuple(part.strip() for part in views.split(","))
@@ -314,6 +315,7 @@ def data_phantom(
         size=size,
         formats=kinds,
         workers=workers or num_cores(),
+        track=tracked,
     )
     say(f"{out / 'manifest.parquet'}: {len(manifest)} items")
 

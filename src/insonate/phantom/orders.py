@@ -156,7 +156,7 @@ class PhantomSet:
         return HeartOrder(
             seed=self.seed, patient=patient, item=item, view=view, size=self.size,
             clip=self.format(number) != "png", ef_pct=self.ef_pct, degraded=self.degraded,
-            overlays=self.overlays,
+            overlays=self.overlays, timed=self.format(number) == "dicom",
         )  # fmt: skip
 
     def _scene(self, number: int, patient: int, item: int, scene: str) -> AnyOrder:

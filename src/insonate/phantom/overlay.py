@@ -28,6 +28,8 @@ ECG = (
 """P, Q, R, S, T: place and width as a share of the beat, height"""
 ECG_BEATS = 2.0
 """shown across the picture"""
+ECG_ROWS = (0.90, 0.985)
+"""of the trace, as a share of the height"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,14 @@ def overlaid(
             shown[number][spot] = 255
             where[spot] = True
     return shown.astype(np.uint8), where.astype(np.uint8) * np.uint8(255)
+
+
+def ecg_strip(style: Style, size: int, period_s: float) -> tuple[list[int], float] | None:
+    """Box (x0, y0, x1, y1, the last ones within) of the trace, and seconds a pixel; None without a trace."""
+    if not style.ecg:
+        return None
+    top, bottom = (int(share * size) for share in ECG_ROWS)
+    return [0, top, size - 1, bottom], ECG_BEATS * period_s / size
 
 
 def _ticks(draw: ImageDraw.ImageDraw, screen: Screen, style: Style, depth_mm: float) -> None:

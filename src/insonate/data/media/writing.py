@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,9 +31,21 @@ from insonate.files import atomic_write
 
 PHANTOM_NAME = "PHANTOM^SYNTHETIC"
 TISSUE_2D, CENTIMETRES, SPATIAL_2D = 1, 3, 1
+ECG_TRACE, SECONDS, NO_UNIT, WAVEFORM = 10, 4, 0, 4
 """DICOM codes: region data type, physical unit, region spatial format"""
+ABOVE_OTHERS = 1
+"""DICOM region flag: where regions overlap this one holds"""
 VERSION_NAME = "INSONATE_1"
 KEYFRAME_EVERY = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """An ECG trace in the picture."""
+
+    box: tuple[int, int, int, int]
+    """x0, y0, x1, y1 in pixels, the last ones within"""
+    s_per_px: float
 
 
 def write_png(path: Path | str, image: np.ndarray) -> Path:
@@ -133,7 +147,7 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     frames: np.ndarray,
     *,
     spacing: Spacing | None,
-    frame_time_ms: float | None,
+    frame_time_ms: float | Sequence[float] | None,
     patient_id: str,
     study_id: str,
     series_id: str,
@@ -141,6 +155,8 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     item_id: str,
     patient_name: str = PHANTOM_NAME,
     burned_in: bool = False,
+    probe_xy_px: tuple[float, float] | None = None,
+    strip: Strip | None = None,
 ) -> Path:
     """Write an Ultrasound (Multi-frame) DICOM file, explicit VR little endian, uncompressed.
 
@@ -150,7 +166,8 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
         path: the file to write.
         frames: T H W (grey) or T H W 3 (RGB), uint8.
         spacing: calibration, stored as a 2-D tissue region over the whole frame; `None` stores no region.
-        frame_time_ms: milliseconds from frame to frame.
+        frame_time_ms: milliseconds from frame to frame; where they differ, of each frame since the one before
+            it (the first 0).
         patient_id: the patient, at most 64 characters.
         study_id: the study within the patient; its UID is hashed from both.
         series_id: the series within the study.
@@ -158,6 +175,8 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
         item_id: the instance within the series.
         patient_name: in DICOM form, FAMILY^GIVEN.
         burned_in: whether the pixels hold text about the patient.
+        probe_xy_px: the middle of the probe's face, the reference pixel of the tissue region.
+        strip: an ECG trace, stored as a region of its own.
 
     Returns:
         The path.
@@ -168,8 +187,8 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     frames = _check(path, frames)
     if frames.shape[0] > 1 and frame_time_ms is None:
         raise MediaError(path, f"{frames.shape[0]} frames without a frame time", "Give frame_time_ms")
-    if frame_time_ms is not None and not (np.isfinite(frame_time_ms) and frame_time_ms > 0):
-        raise MediaError(path, f"frame time {frame_time_ms} ms is not usable", "Give milliseconds above 0")
+    if frame_time_ms is not None:
+        _check_times(path, frame_time_ms, frames.shape[0])
     for name, text in (("patient_id", patient_id), ("vendor", vendor), ("patient_name", patient_name)):
         if len(text) > 64 or "\\" in text or not text.isprintable():
             raise MediaError(
@@ -188,11 +207,11 @@ def write_dicom(  # noqa: PLR0913 each is a field of its own in the header
     header.BurnedInAnnotation = "YES" if burned_in else "NO"
     _add_pixels(header, frames)
     if frame_time_ms is not None:
-        header.NumberOfFrames = frames.shape[0]
-        header.FrameTime = f"{frame_time_ms:.10g}"
-        header.FrameIncrementPointer = Tag("FrameTime")
-    if spacing is not None:
-        header.SequenceOfUltrasoundRegions = [_tissue_region(frames.shape[1], frames.shape[2], spacing)]
+        _add_times(header, frame_time_ms, frames.shape[0])
+    regions = [] if spacing is None else [_tissue_region(frames[0], spacing, probe_xy_px)]
+    regions += [] if strip is None else [_ecg_region(strip)]
+    if regions:
+        header.SequenceOfUltrasoundRegions = regions
     return atomic_write(path, dicom_bytes(header, ExplicitVRLittleEndian))
 
 
@@ -235,13 +254,53 @@ def _add_pixels(header: Dataset, frames: np.ndarray) -> None:
     header["PixelData"].VR = "OB"
 
 
-def _tissue_region(height: int, width: int, spacing: Spacing) -> Dataset:
-    region = Dataset()
-    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = SPATIAL_2D, TISSUE_2D, 0
-    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
-    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = width - 1, height - 1
+def _check_times(path: Path | str, frame_time_ms: float | Sequence[float], frames: int) -> None:
+    """Refuse what is no time.
+
+    Raises:
+        MediaError: not above 0, or not one for each frame.
+    """
+    vector = isinstance(frame_time_ms, Sequence)
+    steps = np.array(frame_time_ms[1:] if isinstance(frame_time_ms, Sequence) else [frame_time_ms])
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise MediaError(path, f"frame time {frame_time_ms} ms is not usable", "Give milliseconds above 0")
+    if vector and len(steps) + 1 != frames:
+        raise MediaError(path, f"{len(steps) + 1} frame times of {frames} frames", "Give one for each")
+
+
+def _add_times(header: Dataset, frame_time_ms: float | Sequence[float], frames: int) -> None:
+    header.NumberOfFrames = frames
+    if isinstance(frame_time_ms, Sequence):
+        header.FrameTimeVector = ["0", *(f"{step:.10g}" for step in frame_time_ms[1:])]
+        header.FrameIncrementPointer = Tag("FrameTimeVector")
+        return
+    header.FrameTime = f"{frame_time_ms:.10g}"
+    header.FrameIncrementPointer = Tag("FrameTime")
+
+
+def _tissue_region(frame: np.ndarray, spacing: Spacing, probe_xy_px: tuple[float, float] | None) -> Dataset:
+    height, width = frame.shape[:2]
+    region = _region((0, 0, width - 1, height - 1), SPATIAL_2D, TISSUE_2D, flags=0)
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETRES
     region.PhysicalDeltaX, region.PhysicalDeltaY = spacing.col_mm / 10, spacing.row_mm / 10
+    if probe_xy_px is not None:
+        region.ReferencePixelX0, region.ReferencePixelY0 = (round(value) for value in probe_xy_px)
+        region.ReferencePixelPhysicalValueX = region.ReferencePixelPhysicalValueY = 0.0
+    return region
+
+
+def _ecg_region(strip: Strip) -> Dataset:
+    region = _region(strip.box, WAVEFORM, ECG_TRACE, flags=ABOVE_OTHERS)
+    region.PhysicalUnitsXDirection, region.PhysicalUnitsYDirection = SECONDS, NO_UNIT
+    region.PhysicalDeltaX, region.PhysicalDeltaY = strip.s_per_px, 1.0
+    return region
+
+
+def _region(box: tuple[int, int, int, int], form: int, kind: int, *, flags: int) -> Dataset:
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = form, kind, flags
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = box[:2]
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = box[2:]
     return region
 
 

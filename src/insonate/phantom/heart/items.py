@@ -19,7 +19,7 @@ from insonate.phantom.heart.scene import Plane
 from insonate.phantom.heart.texture import volume
 from insonate.phantom.heart.tissue import LA, LABELS, LV, LVOT, MYOCARDIUM, PAPILLARY
 from insonate.phantom.heart.truth import TASKS
-from insonate.phantom.overlay import STYLES, Facts, overlaid
+from insonate.phantom.overlay import STYLES, Facts, ecg_strip, overlaid
 from insonate.phantom.physics import PRE_ROLL, Frame, Labels, Machine, Maps, stream
 from insonate.phantom.scene import Truth
 from insonate.phantom.vendors import SECTOR, VENDORS, Vendor
@@ -46,6 +46,8 @@ class HeartOrder:
     """share of clips with lost contact and dropped frames"""
     overlays: float = 1.0
     """share of studies with the vendor's graphics and text in the picture"""
+    timed: bool = False
+    """the medium tells the time of each frame: dropped ones are absent, else the one before stands still"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,32 +100,46 @@ def render_heart(order: HeartOrder) -> HeartItem:
 
     first = -PRE_ROLL if order.clip else 0
     frames = machine.clip(moments(first), first=first)
-    frames = frames if faults is None else faults.frozen(frames)
+    numbers, frames = _kept(frames, faults, timed=order.timed)
     masks = {
         f"{prefix}{column}": picture
         for prefix, number in labelled.items()
         for column, picture in _masks(kept[number]).items()
     }
-    phases = [beat.phase(number / fps, start) for number in range(count)]
-    marked = stream(order.seed, order.patient, "overlay").random() < order.overlays
+    marked, strip = _marked(order), None
     if marked:
+        style, phases = STYLES[vendor.name], [beat.phase(number / fps, start) for number in numbers]
         facts = Facts(
-            patient=f"{order.patient:05d}",
-            view=order.view,
-            f_mhz=vendor.f_mhz,
-            fps=fps,
+            patient=f"{order.patient:05d}", view=order.view, f_mhz=vendor.f_mhz, fps=fps,
             depth_mm=plane.depth_mm,
-        )
-        frames, drawn = overlaid(frames, machine.screen, STYLES[vendor.name], facts, phases)
-        masks["overlay_mask_path"] = drawn
-    row = _row(order, plane, machine, labelled, count, fps)
-    row |= _followed(order, plane, count, fps) | {
+        )  # fmt: skip
+        frames, masks["overlay_mask_path"] = overlaid(frames, machine.screen, style, facts, phases)
+        strip = ecg_strip(style, order.size, beat.period_s)
+    row = _row(order, plane, machine, labelled, numbers, fps)
+    row |= _followed(order, plane, numbers / fps) | {
         "burned_in": marked,
         "overlay_mask_path": None,
+        "ecg_box_px": None if strip is None else strip[0],
+        "ecg_s_per_px": None if strip is None else strip[1],
         "contact_lost_s": None if faults is None else list(faults.lost_s),
         "dropped_frames": None if faults is None or not faults.dropped else list(map(float, faults.dropped)),
     }
     return HeartItem(frames=frames, masks=masks, row=row)
+
+
+def _kept(frames: Frame, faults: Faults | None, *, timed: bool) -> tuple[np.ndarray, Frame]:
+    """Numbers of the frames that the medium will hold, and these frames."""
+    numbers = np.arange(len(frames))
+    if faults is None:
+        return numbers, frames
+    if not timed:
+        return numbers, faults.frozen(frames)
+    numbers = np.setdiff1d(numbers, faults.dropped)
+    return numbers, frames[numbers]
+
+
+def _marked(order: HeartOrder) -> bool:
+    return bool(stream(order.seed, order.patient, "overlay").random() < order.overlays)
 
 
 def _faults(order: HeartOrder, count: int, fps: float, keep: tuple[int, ...]) -> Faults | None:
@@ -131,12 +147,11 @@ def _faults(order: HeartOrder, count: int, fps: float, keep: tuple[int, ...]) ->
     return Faults.draw(rng, count, fps, keep) if order.clip and rng.random() < order.degraded else None
 
 
-def _followed(order: HeartOrder, plane: Plane, count: int, fps: float) -> dict[str, list[float]]:
+def _followed(order: HeartOrder, plane: Plane, times_s: np.ndarray) -> dict[str, list[float]]:
     """Poses of the probe, 16 numbers a frame: true, and as a tracker tells them."""
     rng = stream(order.seed, order.patient, f"tracker/{order.item}")
     true, late = (
-        np.stack([plane.probe_at(number / fps - lag) for number in range(count)])
-        for lag in (0.0, TRACKER_LATE_S)
+        np.stack([plane.probe_at(float(t_s) - lag) for t_s in times_s]) for lag in (0.0, TRACKER_LATE_S)
     )
     return {"probe_poses": true.ravel().tolist(), "tracker_poses": tracked(late, rng).ravel().tolist()}
 
@@ -174,18 +189,28 @@ def _masks(label: Labels) -> dict[str, Frame]:
 
 
 def _row(
-    order: HeartOrder, plane: Plane, machine: Machine, labelled: dict[str, int], count: int, fps: float
+    order: HeartOrder,
+    plane: Plane,
+    machine: Machine,
+    labelled: dict[str, int],
+    numbers: np.ndarray,
+    fps: float,
 ) -> dict[str, Any]:
+    """The row; `numbers` says when each frame of the medium was taken, `labelled` which ones have labels."""
     name = f"phantom-heart-{order.seed}-{order.patient:05d}"
     exact, screen = world_from_probe(plane.chambers, order.view), machine.screen
     turn = exact[:3, :3].T @ plane.world_from_probe[:3, :3]
     truth = plane.truth(labelled[""] / fps)
+    place = {prefix: int(np.searchsorted(numbers, number)) for prefix, number in labelled.items()}
+    uneven = len(numbers) > 1 and numbers[-1] != len(numbers) - 1
     row: dict[str, Any] = {
         "patient_id": name, "study_id": f"{name}-study", "series_id": f"{name}-{order.item}",
         "view": order.view, "scene": "heart", "site": "phantom", "vendor": machine.vendor.name,
-        "synthetic": True, "frames": count, "fps": fps if order.clip else None, "height": order.size,
+        "synthetic": True, "frames": len(numbers), "fps": fps if order.clip else None, "height": order.size,
         "width": order.size, "spacing_row_mm": screen.mm_per_px, "spacing_col_mm": screen.mm_per_px,
-        "frame": labelled[""], "es_frame": labelled.get("es_"),
+        "frame": place[""], "es_frame": place.get("es_"),
+        "frame_times_s": (numbers / fps).tolist() if uneven else None,
+        "probe_xy_px": list(screen.to_px(0, 0)),
         "f_mhz": machine.vendor.f_mhz, "depth_mm": plane.depth_mm, "phase0": plane.start,
         "world_from_probe": plane.world_from_probe.ravel().tolist(),
         "view_poses": np.stack([world_from_probe(plane.chambers, view) for view in VIEWS]).ravel().tolist(),
