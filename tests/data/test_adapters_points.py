@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from insonate.data import media
 from insonate.data.adapters import ADAPTERS
+from insonate.data.adapters.chambers import four_chamber_points
 from insonate.data.adapters.points import ellipse_ends
 from insonate.data.pointsets import POINT_SETS
 from insonate.errors import ManifestError
@@ -358,3 +359,36 @@ def test_the_ellipse_of_real_heads_has_the_diameters_of_their_landmarks(shared_d
 def test_a_line_that_is_no_ellipse_has_no_ends():
     assert ellipse_ends(np.eye(20)) is None
     assert ellipse_ends(np.zeros((20, 20))) is None
+
+
+def test_the_axes_of_a_drawn_ventricle_and_atrium():
+    image = Image.new("L", (200, 200))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((80, 20, 120, 120), fill=1)
+    pen.ellipse((75, 118, 125, 180), fill=3)
+    mask = np.asarray(image)
+    found = four_chamber_points(mask == 1, mask == 3)
+    wanted = {
+        "LV_long_p1": (100, 20),
+        "LV_long_p2": (100, 118),
+        "LA_long_p1": (100, 118),
+        "LA_long_p2": (100, 180),
+    }
+    for name, point in wanted.items():
+        assert found[name] == pytest.approx(point, abs=5)
+    for chamber, width in (("LV", 40), ("LA", 50)):
+        ends = np.array([found[f"{chamber}_trans_p{k}"] for k in (1, 2)])
+        assert np.linalg.norm(ends[0] - ends[1]) == pytest.approx(width, abs=2)
+    assert four_chamber_points(mask == 1, mask == 2) == {}
+
+
+def test_masks_of_real_hearts_have_the_apex_and_valve_of_their_landmarks(shared_data, tmp_path):
+    manifest = ADAPTERS["camus_4ch"](shared_data / "camus_4ch", tmp_path / "out")
+    names = POINT_SETS["A4C"].names
+    apart = []
+    for row in manifest.rows[::60]:
+        mask = media.read_frames(manifest.file(row, "mask_path"))[0]
+        found = four_chamber_points(mask == 1, mask == 3)
+        marked = dict(zip(names, points(row), strict=True))
+        apart += [np.linalg.norm(found[name] - marked[name]) for name in ("LV_long_p1", "LV_long_p2")]
+    assert np.median(apart) < 3  # px of 256

@@ -14,6 +14,7 @@ from insonate.data import media
 from insonate.data.adapters import ADAPTERS
 from insonate.data.adapters.gather import filled
 from insonate.data.dataset import ManifestDataset
+from insonate.data.pointsets import POINT_SETS
 from insonate.data.targets import MaskTarget, ValueTarget
 from insonate.data.transforms import InputFormat
 from insonate.errors import InsonateError, ManifestError
@@ -140,6 +141,9 @@ def test_echonet_lvh_points_are_in_one_order_and_give_the_scale(tmp_path):
     assert (first["keypoints_lvidd"], first["keypoints_ivsd"]) == ([30, 20, 30, 40], [30, 15, 30, 20])
     assert (second["keypoints_lvidd"], second["lvids_cm"], second["frame"]) == (None, 3.0, 3)
     assert first["spacing_row_mm"] == pytest.approx(2.0)
+    plax = dict(zip(POINT_SETS["PLAX"].names, np.reshape(first["keypoints"], (22, 2)).tolist(), strict=True))
+    assert (first["points_set"], plax["LV_p1"], plax["IVS_p2"]) == ("PLAX", [30, 20], [30, 20])
+    assert np.isnan(plax["LVPW_p1"]).all()
 
 
 def ellipse(hw, box):

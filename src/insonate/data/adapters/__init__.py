@@ -3,7 +3,7 @@
 `listing` names them all, with licence, citation and place · `folders`, `generic` common shapes of folders
 and tables · `public`, `shared` sets in the form of the project's shared data · `heart`, `echonet`, `fetal`,
 `busi`, `lung`, `birth` published layouts · `fu_biometry`, `fm_uia`, `multicentre`, `unity` sets of points
-with `points` in common · `gather`, `tables` what all share.
+with `points` in common, `chambers` of masks · `gather`, `tables` what all share.
 """
 
 from insonate.data.adapters.folders import image_folder, image_mask_folder, keypoint_csv

@@ -13,13 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from insonate.data.adapters.gather import gather, located, media_row, one_split_a_patient, polygon, there
+from insonate.data.adapters.points import Point, point_columns
 from insonate.data.adapters.tables import finite, need_columns, number, plain_name, read_table
 from insonate.data.manifest import Manifest, Row
 from insonate.errors import ManifestError
 
 SPLITS = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
 FOLDS = {**dict.fromkeys("01234567", "train"), "8": "val", "9": "test"}
-LVH_CALCS = {"IVSd": "ivsd", "LVIDd": "lvidd", "LVPWd": "lvpwd", "LVIDs": "lvids"}
+LVH_CALCS = {
+    "IVSd": "ivsd", "LVIDd": "lvidd", "LVPWd": "lvpwd", "IVSs": "ivss", "LVIDs": "lvids", "LVPWs": "lvpws",
+}  # fmt: skip
+LVH_LINES = {"ivs": "IVS", "lvid": "LV", "lvpw": "LVPW"}
+"""start of our names of calcs → line of PLAX"""
 Outlines = dict[str, dict[int, np.ndarray]]
 """file → frame → K 2"""
 
@@ -110,7 +115,8 @@ def echonet_lvh(root: Path, out: Path) -> Manifest:
     """EchoNet-LVH: parasternal long-axis clips with walls and ventricle measured at single frames.
 
     A row a measured frame: `keypoints_ivsd`, `keypoints_lvidd`, `keypoints_lvpwd`, `keypoints_lvids` (the
-    upper end of each line first: the source's order varies) and `ivsd_cm`, … where they were measured there.
+    upper end of each line first: the source's order varies) and `ivsd_cm`, … where they were measured there;
+    the same as `points_set` (PLAX) and `keypoints`, whose other lines are missing.
     mm per pixel come from the lines: their length in cm is told too. Split: the official one.
 
     Args:
@@ -155,6 +161,7 @@ def echonet_lvh(root: Path, out: Path) -> Manifest:
         if name not in found or frame >= facts[name]["frames"]:
             continue
         scale_mm = float(np.median(scales[name])) if scales[name] else None
+        row |= point_columns("PLAX", _plax(row))
         rows.append(facts[name] | {"spacing_row_mm": scale_mm, "spacing_col_mm": scale_mm} | row)
     return gather(root, out, rows, notes=notes)
 
@@ -186,6 +193,17 @@ def _clips(root: Path, out: Path, clips: list[Row], outlines: Outlines, source: 
         notes = (*notes, f"{cut} tracings name frames that their clips do not have: left out")
     rows, moved = one_split_a_patient(rows)
     return gather(root, out, rows, made=made, notes=(*notes, *moved))
+
+
+def _plax(row: Row) -> dict[str, Point]:
+    """The lines of a frame as points of PLAX."""
+    points: dict[str, Point] = {}
+    for key in LVH_CALCS.values():
+        ends = row.get(f"keypoints_{key}")
+        if ends is not None:
+            line = LVH_LINES[key[:-1]]  # the last letter tells diastole from systole
+            points |= {f"{line}_p1": (ends[0], ends[1]), f"{line}_p2": (ends[2], ends[3])}
+    return points
 
 
 def _avi(name: str, where: str) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from insonate.data import media
+from insonate.data.adapters.chambers import four_chamber_points
 from insonate.data.adapters.gather import gather, located, media_row
+from insonate.data.adapters.points import point_columns
 from insonate.data.adapters.tables import finite
 from insonate.data.manifest import Manifest, Row
 from insonate.errors import ManifestError
 
+VENTRICLE, ATRIUM = 1, 3
+NO_POINTS: Row = {"points_set": None, "keypoints": None}
 VIEWS, PHASES = ("2CH", "4CH"), ("ED", "ES")
 SUBGROUPS = {"training": "train", "validation": "val", "testing": "test"}
 
@@ -17,7 +22,8 @@ SUBGROUPS = {"training": "train", "validation": "val", "testing": "test"}
 def camus(root: Path, out: Path) -> Manifest:
     """CAMUS: two- and four-chamber echo of 500 patients, end-diastole and end-systole with masks, as NIfTI.
 
-    Columns: `mask_path` (0 background, 1 left ventricle, 2 myocardium, 3 left atrium), `phase`, and of the
+    Columns: `mask_path` (0 background, 1 left ventricle, 2 myocardium, 3 left atrium), `phase`, `points_set`
+    and `keypoints` of the four-chamber view (A4C, from the masks; right chambers are missing), and of the
     patient `ef` (biplane), `image_quality`, `sex`, `age_years`. Split: the official lists where
     `database_split` is there, else by patient.
 
@@ -62,7 +68,15 @@ def _patient(root: Path, patient: str) -> Iterator[Row]:
             row = media_row(
                 root, f"{stem}.nii.gz", patient, study_id=patient, site="CAMUS", view=f"A{view[:2]}"
             )
-            yield row | {"mask_path": f"{stem}_gt.nii.gz", "phase": phase} | info
+            points = _points(root / f"{stem}_gt.nii.gz") if view == "4CH" else NO_POINTS
+            yield row | {"mask_path": f"{stem}_gt.nii.gz", "phase": phase} | points | info
+
+
+def _points(path: Path) -> Row:
+    """The columns of the points that a mask tells."""
+    mask = media.read_frames(path, [0])[0]
+    found = four_chamber_points(mask == VENTRICLE, mask == ATRIUM)
+    return point_columns("A4C", found) if found else NO_POINTS
 
 
 def _official(root: Path) -> dict[str, str]:

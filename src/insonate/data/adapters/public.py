@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from insonate.data import media
+from insonate.data.adapters.points import point_columns
 from insonate.data.adapters.tables import need_columns, number, plain_name, publish, read_table, unpack
 from insonate.data.manifest import Manifest, Row
 from insonate.data.split import patient_place, split_by_patient
@@ -115,11 +116,21 @@ def camus_4ch(root: Path | str, out: Path | str) -> Manifest:
                 "mask_path": f"masks/{name}",
                 "phase": cell["phase"],
                 "keypoints_lv": points.get(name),
+                **_long_axes(points.get(name)),
                 **{c: number(cell[c], where, c) for c in values},
             }
         )
     members = [row[column] for row in rows for column in ("path", "mask_path")]
     return publish(out, rows, lambda folder: unpack(root / "camus4ch_256.zip", members, folder))
+
+
+def _long_axes(marks: list[float] | None) -> Row:
+    """Apex and both ends of the annulus as points of A4C: the ventricle's long axis, the atrium's start."""
+    if marks is None:
+        return {"points_set": None, "keypoints": None}
+    apex, left, right = (marks[0], marks[1]), marks[2:4], marks[4:6]
+    valve = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
+    return point_columns("A4C", {"LV_long_p1": apex, "LV_long_p2": valve, "LA_long_p1": valve})
 
 
 def pocus_lung_videos(root: Path | str, out: Path | str) -> Manifest:
