@@ -1,6 +1,7 @@
-"""The phantom: frames a second a core with all labels, the error of discs on true masks, and a sheet.
+"""The phantom: frames a second a core with all labels, the error of discs on true masks, and two sheets.
 
-Run: python benchmarks/bench_phantom.py [--sheet docs/phantom_hearts.jpg]. Prints one JSON object a line.
+Run: python benchmarks/bench_phantom.py [--sheet docs/phantom_hearts.jpg] [--scenes docs/phantom_scenes.jpg].
+Prints one JSON object a line. With one BLAS thread (OMP_NUM_THREADS=1).
 """
 
 from __future__ import annotations
@@ -15,7 +16,19 @@ from PIL import Image, ImageDraw
 
 from insonate.data.spacing import Spacing
 from insonate.measure.discs import plane_of_mask, volume_two_planes
-from insonate.phantom import VENDORS, VIEWS, Anatomy, Chambers, Machine, Plane, stream
+from insonate.phantom import (
+    ROLES,
+    VENDORS,
+    VIEWS,
+    Anatomy,
+    Chambers,
+    Machine,
+    Order,
+    Painted,
+    Plane,
+    staged,
+    stream,
+)  # fmt: skip
 from insonate.phantom.heart import volume
 from insonate.phantom.heart.section import Section
 from insonate.phantom.vendors import SECTOR
@@ -23,6 +36,17 @@ from insonate.phantom.vendors import SECTOR
 FRAMES = 20
 PHASES = {"PSAX-MV": 0.55, "A5C": 0.2}
 TILE = 300
+SHOWN = (
+    ("head", "ga_weeks", "16 weeks"), ("head", "ga_weeks", "33 weeks"), ("abdomen", "ga_weeks", "28 weeks"),
+    ("femur", "ga_weeks", "30 weeks"), ("cervix", "cl_mm", "36 mm"), ("cervix", "cl_mm", "20 mm"),
+    ("pelvis", "aop_deg", "95 degrees"), ("pelvis", "aop_deg", "140 degrees"), ("cava", "ivc_mm", "22 mm"),
+    ("cava", "ivc_mm", "6 mm"), ("breast", "lesion_class", "benign"), ("breast", "lesion_class", "malignant"),
+    ("thyroid", "lesion_class", "benign"), ("thyroid", "lesion_class", "malignant"),
+    ("liver", "lesion_class", "benign"), ("liver", "lesion_class", "malignant"),
+    ("lung", "lung_class", "a_lines"), ("lung", "lung_class", "b_lines"),
+    ("lung", "lung_class", "consolidation"), ("lung", "lung_class", "effusion"),
+)  # fmt: skip
+"""scene, column, and what of it is looked for among the patients"""
 
 
 def plane_and_machine(patient: int, view: str, vendor: str, size: int) -> tuple[Plane, Machine]:
@@ -45,6 +69,48 @@ def speed(size: int) -> float:
             machine.screen.labels(one.label)
         best = min(best, time.process_time() - start)
     return FRAMES / best
+
+
+def scene_speed(name: str, size: int) -> dict[str, float]:
+    """Frames with labels of a clip a second of CPU time, best of five runs; and the seconds of one still."""
+    scene, machine = staged(Order(scene=name, seed=3, patient=0, item=0, size=size))
+    cache, best, still = scene.static(machine.grid), float("inf"), float("inf")
+    for _ in range(5):
+        start, labels = time.process_time(), []
+        for number in range(FRAMES):
+            maps = scene.frame(cache, (number + 1) / scene.fps)
+            machine.clip([maps], first=number)
+            labels.append(machine.screen.labels(maps.label))
+        best = min(best, time.process_time() - start)
+        start = time.process_time()
+        made, own = staged(Order(scene=name, seed=3, patient=0, item=0, size=size))
+        own.clip([made.frame(made.static(own.grid), 0.0)])
+        still = min(still, time.process_time() - start)
+    return {"frames_per_s_core": round(FRAMES / best, 1), "stills_per_s_core": round(1 / still, 1)}
+
+
+def found(name: str, column: str, wanted: str) -> tuple[Painted, Machine]:
+    """The first of 60 patients with the wanted class, or the one that comes nearest to the number."""
+    scenes = [staged(Order(scene=name, seed=3, patient=p, item=0, size=TILE)) for p in range(60)]
+    values = [scene.truth(0.0).columns[column] for scene, _ in scenes]
+    if wanted in values:
+        return scenes[values.index(wanted)]
+    number = float(wanted.split()[0])
+    return scenes[int(np.argmin([abs(value - number) for value in values]))]
+
+
+def scene_sheet(path: Path) -> None:
+    """Scenes other than hearts, as stills."""
+    whole = Image.new("L", (5 * TILE, 4 * TILE))
+    draw = ImageDraw.Draw(whole)
+    for number, (name, column, wanted) in enumerate(SHOWN):
+        scene, machine = found(name, column, wanted)
+        still = scene.frame(scene.static(machine.grid), 0.0)
+        machine.auto_gain(still, quantile=scene.gain[0], level=scene.gain[1])
+        x, y = number % 5 * TILE, number // 5 * TILE
+        whole.paste(Image.fromarray(machine.clip([still])[0]), (x, y))
+        draw.text((x + 4, y + 2), f"{name}: {wanted} (synthetic)", fill=255)
+    whole.save(path, quality=80)
 
 
 def disc_error(patient: int) -> float:
@@ -82,10 +148,15 @@ def sheet(path: Path, first: int = 50) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--scenes", type=Path)
     parser.add_argument("--patients", type=int, default=30)
     arguments = parser.parse_args()
     for size in (256, 112):
         print(json.dumps({"scene": "heart A4C", "size": size, "frames_per_s_core": round(speed(size), 1)}))
+        for name in ROLES:
+            print(json.dumps({"scene": name, "size": size} | scene_speed(name, size)))
+    if arguments.scenes:
+        scene_sheet(arguments.scenes)
     errors = np.array([disc_error(patient) for patient in range(arguments.patients)])
     found = {"patients": len(errors), "mean": errors.mean(), "sd": errors.std(), "largest": abs(errors).max()}
     print(json.dumps({"ef_discs_minus_true": {k: round(float(v), 2) for k, v in found.items()}}))

@@ -292,7 +292,8 @@ class Machine:
             power[rows] = _power_of_correlated(sigma, grid.line_pitch_mm[rows], blur_mm)
         power *= _power_of_correlated(axial, np.array([grid.step_mm], np.float32), blur_mm)
         self._flat = (1 / np.sqrt(power))[:, None, None]  # R 1 1: the same speckle power at every depth
-        self._wide = band(vendor.lines, vendor.lines * 0.085, energy=False)
+        # half of its entries are not 0: dense
+        self._wide = np.ascontiguousarray(band(vendor.lines, vendor.lines * 0.085, energy=False).toarray().T)
         smooth = max(vendor.smooth, 0.3)
         self._smooth = band(grid.samples, smooth, energy=False), band(vendor.lines, smooth, energy=False)
 
@@ -327,7 +328,7 @@ class Machine:
 
     def _haze(self, amp: Array, spec: Array) -> Array:
         expected = np.minimum(2 * amp**2 + spec**2, 30)[::4]
-        wide = (self._wide @ expected.T).T
+        wide = expected @ self._wide
         late = max(1, len(wide) // 22)
         wide[late:] += 0.5 * wide[:-late].copy()
         haze = np.repeat(wide, 4, axis=0)[: len(amp)]
@@ -352,10 +353,15 @@ class Machine:
 
     def _grey(self, db: Array) -> Array:
         """R L in 0 to 1."""
-        bright = np.clip(db / self.vendor.range_db + 1, 0, 1).astype(np.float32)
+        bright = db * np.float32(1 / self.vendor.range_db)
+        bright += 1
+        np.clip(bright, 0, 1, out=bright)
         along, across = self._smooth
         bright = np.clip(along @ (across @ bright.T).T, 0, 1)
-        return self.vendor.floor + (1 - self.vendor.floor) * bright**self.vendor.gamma
+        bright **= np.float32(self.vendor.gamma)
+        bright *= np.float32(1 - self.vendor.floor)
+        bright += np.float32(self.vendor.floor)
+        return np.asarray(bright)
 
 
 class Screen:
@@ -399,11 +405,17 @@ class Screen:
 
     def image(self, grey: Array) -> Frame:
         """H W, 8 bit, bilinear from R L values in 0 to 1; black outside the field."""
-        flat, corner, u, v = np.ascontiguousarray(grey).ravel(), self._corner, self._u, self._v
+        flat, corner, u = np.ascontiguousarray(grey, dtype=np.float32).ravel(), self._corner, self._u
         below = corner + self._lines
-        top = flat[corner] * (1 - u) + flat[corner + 1] * u
-        low = flat[below] * (1 - u) + flat[below + 1] * u
-        return self._spread(np.rint((top * (1 - v) + low * v) * 255).astype(np.uint8))
+        top, low = flat.take(corner), flat.take(below)
+        top += (flat.take(corner + 1) - top) * u
+        low += (flat.take(below + 1) - low) * u
+        low -= top
+        low *= self._v
+        top += low
+        top *= 255
+        top += 0.5  # values are not negative: cutting off rounds
+        return self._spread(top.astype(np.uint8))
 
     def _spread(self, values: Labels) -> Labels:
         """H W from the P pixels within the field; 0 outside."""
