@@ -15,8 +15,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from insonate.models.dense import unwatched
-
 Layout = Literal["tiled", "paired"]
 
 
@@ -43,16 +41,10 @@ class Rope(NamedTuple):
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
     """Turn the channels of queries or keys, … N d; the type of `x` is kept."""
-    turned = x * rope.cos.to(x.dtype)
-    return turned.addcmul_(_swapped(x), rope.sin.to(x.dtype))
-
-
-def _swapped(x: Tensor) -> Tensor:
-    """Neighbouring channels in each other's place."""
-    if unwatched(x):
-        pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs.conj() * 1j).flatten(-2)  # i (a - ib) = b + ia: exact, and fastest
-    return torch.stack((x[..., 1::2], x[..., ::2]), -1).flatten(-2)  # faster than a flip
+    swapped = torch.stack((x[..., 1::2], x[..., ::2]), -1).flatten(
+        -2
+    )  # faster than a flip or complex numbers
+    return (x * rope.cos.to(x.dtype)).addcmul_(swapped, rope.sin.to(x.dtype))
 
 
 @lru_cache(maxsize=64)
