@@ -271,7 +271,7 @@ def convert(
     ] = None,
 ) -> None:
     """Turn an official checkpoint into a model folder, or a model back into the authors' layout."""
-    from insonate.hub import load, write_official
+    from insonate.hub import load, write_card_folder, write_official
 
     model = load(source, **facts(given))
     for report in (model.report, model.probe_report):
@@ -279,6 +279,9 @@ def convert(
             warn(report)
     if layout is None:
         say(model.save_pretrained(out))
+        return
+    if layout == "sonichu" and not out.suffix:
+        say(write_card_folder(model, out))
         return
     say(f"{out}: layout {write_official(model, out, None if layout == 'same' else layout)}")
 

@@ -17,7 +17,7 @@ import insonate
 from insonate.cli import app
 from insonate.errors import InsonateError
 from insonate.hub import Model
-from insonate.models import build_backbone, build_part
+from insonate.models import build_backbone
 from insonate.tasks import build_task
 
 VIT = {"name": "vit", "input_size": [64, 64], "width": 48, "depth": 1, "heads": 3}
@@ -95,9 +95,9 @@ def _side(state: dict[str, torch.Tensor]) -> int:
 
 
 def test_wrong_names_of_tasks(tmp_path) -> None:
-    options = {"name": "pose_heads", "width": 48, "filters": 8, "points": {"HC": 4, "FA": 4}}
     backbone = build_backbone(VIT)
-    model = Model(backbone, parts={"heads": (options, build_part(options).eval())})
+    options = {"name": "biometry", "column": "keypoints", "points": ["HC", "FA"], "head_width": 8}
+    model = Model(backbone, build_task(backbone, options))
     picture = np.zeros((64, 64), np.uint8)
     refused("no task is called 'HD', there are HC, FA", lambda: model.predict(picture, task="HD"))
     refused("has the tasks HC, FA", lambda: model.predict(picture))

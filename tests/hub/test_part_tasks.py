@@ -1,4 +1,4 @@
-"""Heads that came with an encoder are tasks: nine keypoint heads by name, a probe on clips and on studies."""
+"""Heads that came with an encoder are tasks: a probe on clips and on studies."""
 
 from __future__ import annotations
 
@@ -9,59 +9,17 @@ import torch
 import insonate
 from insonate.errors import ModelError, WeightsError
 from insonate.hub import Model, write_official
-from insonate.models import build_backbone, build_part
+from insonate.models import build_backbone
 from insonate.models.probes import ECHOJEPA_VIEWS
-from insonate.models.sonichu import MIRRORED
+from insonate.tasks import build_task
 
 VIT = {"name": "vit", "input_size": [64, 64], "width": 48, "depth": 1, "heads": 3}
-POINTS = {
-    "AOP": 4, "FUGC": 2, "FA": 4, "HC": 4, "IVC": 2, "PLAX": 22, "PSAX": 4, "A4C": 16, "fetal_femur": 2,
-}  # fmt: skip
 LOOP = np.random.default_rng(0).integers(0, 255, (16, 70, 90, 1), dtype=np.uint8)
 
 
 @pytest.fixture
 def encoder(parity):
     return parity / "vjepa_encoder_rope.pt"
-
-
-@pytest.fixture
-def nine() -> Model:
-    torch.manual_seed(0)
-    options = {"name": "pose_heads", "width": 48, "filters": 8, "points": POINTS | {"extra": 3}}
-    heads = build_part(options).eval()
-    with torch.no_grad():
-        for parameter in heads.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return Model(build_backbone(VIT), parts={"heads": (options, heads)})
-
-
-@pytest.mark.parametrize("name", [*POINTS, "extra"])
-def test_a_head_by_its_name_gives_its_own_points(nine, name, tmp_path) -> None:
-    picture = LOOP[0, ..., 0]
-    found = nine.predict(picture, task=name)
-    pixels = nine.preprocess(picture)[0][None]
-    with torch.no_grad():
-        wanted = nine.parts["heads"][1].predict(nine.backbone, pixels, name)[0].numpy()
-    told = np.isfinite(found.value).all(axis=-1)  # a map without a peak gives no point
-    np.testing.assert_allclose(found.value[told], (wanted * [90, 70] - 0.5)[told], atol=0.02)
-    assert told.mean() > 0.8
-    assert told.all() or "no clear place" in found.warnings[0]
-    assert (found.task, found.kind) == (name, "keypoints")
-    assert len(found.names) == (POINTS | {"extra": 3})[name]
-    assert MIRRORED.get(name, ()) in {(), nine.task_named(name).hflip}
-    if name == "HC":
-        again = insonate.load(nine.save_pretrained(tmp_path / "m"))
-        np.testing.assert_array_equal(again.predict(picture, task=name).value, found.value)
-
-
-def test_an_unknown_or_unsaid_task_names_all_nine(nine) -> None:
-    for task in ("HCC", None):
-        with pytest.raises(ModelError, match=", ".join(POINTS)) as caught:
-            nine.predict(LOOP[0, ..., 0], task=task)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(ModelError, match="it only embeds"):
-        Model(nine.backbone).predict(LOOP[0, ..., 0])
 
 
 def test_a_probe_with_its_encoder_is_a_model(encoder, parity, tmp_path) -> None:
@@ -168,7 +126,7 @@ def test_a_probe_of_several_levels_reads_them_one_after_the_other(encoder, parit
         insonate.load(encoder, probe=path, probe_taps="last")
 
 
-def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, nine, tmp_path) -> None:
+def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, tmp_path) -> None:
     probe = parity / "vjepa_attentive_classifier_d1.pt"
     with pytest.raises(ModelError, match=r"without an encoder. Load it with its encoder: insonate.load"):
         insonate.load(probe)
@@ -183,8 +141,10 @@ def test_what_is_no_probe_of_this_encoder_is_told_in_a_line(encoder, parity, nin
         insonate.load(encoder, probe=probe, probe_classes=["a"])
     with pytest.raises(WeightsError, match="one of target_mean and target_std is lacking"):
         insonate.load(encoder, probe=parity / "vjepa_mv_regressor_d1_fact.pt", probe_target_mean=[1.0, 2.0])
+    backbone = build_backbone(VIT)
+    weeks = Model(backbone, build_task(backbone, {"name": "regression", "column": "weeks"}))
     with pytest.raises(ModelError, match="only a probe reads several clips"):
-        nine.predict_study([LOOP[0, ..., 0]], task="HC")
+        weeks.predict_study([LOOP[0, ..., 0]], task="weeks")
 
 
 @pytest.mark.parametrize(

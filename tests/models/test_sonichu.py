@@ -10,7 +10,6 @@ from torch import nn
 import insonate
 from insonate.errors import ModelError, WeightsError
 from insonate.hub import write_official
-from insonate.models.sonichu import MIRRORED, edges
 from insonate.weights import read
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -72,33 +71,25 @@ def test_every_spelling_and_extra_heads(trunk, heads, container, tmp_path) -> No
     torch.save(state, tmp_path / "model.pt")
     model = insonate.load(tmp_path, heads=3)
     pixels = torch.randn(2, 3, 64, 64)
-    tokens, part = model.backbone(pixels), model.parts["heads"][1]
+    tokens = model.backbone(pixels)
     for task, own in heads.items():
-        close(part(tokens, task), maps_of(trunk.forward_features(pixels), own))
-    with pytest.raises(ModelError, match="no head is called 'AOP'"):
-        part(tokens, "AOP")
+        close(model.task.sets[task].head(tokens), maps_of(trunk.forward_features(pixels), own))
+    with pytest.raises(ModelError, match="no task is called 'AOP', there are HC, fetal_femur, extra"):
+        model.task.chosen("AOP")
     saved = insonate.load(model.save_pretrained(tmp_path / "m"))
-    close(saved.parts["heads"][1](saved.backbone(pixels), "extra"), part(tokens, "extra"))
+    extra = saved.task.sets["extra"].head(saved.backbone(pixels))
+    close(extra, model.task.sets["extra"].head(tokens))
     write_official(model, tmp_path / "back.safetensors")
     assert "heads.extra.final.bias" in read(tmp_path / "back.safetensors")
 
 
-def test_points_lie_where_the_maps_are_and_mirrored_pictures_agree(trunk, heads, tmp_path) -> None:
-    maps = torch.full((1, 1, 8, 16), -50.0)
-    maps[0, 0, 2, 5] = 50.0
-    close(edges(maps)[0, 0], torch.tensor([5.5 / 16, 2.5 / 8]))
+def test_a_known_name_with_another_number_of_points_keeps_its_name_alone(trunk, tmp_path) -> None:
     state = {f"backbone.{name}": tensor for name, tensor in trunk.state_dict().items()}
-    for task, own in heads.items():
-        state |= {f"keypoint_heads.{task}.{name}": tensor for name, tensor in own.state_dict().items()}
+    state |= {f"keypoint_heads.HC.{name}": tensor for name, tensor in head(3).state_dict().items()}
     torch.save(state, tmp_path / "model.pt")
-    model, pixels = insonate.load(tmp_path, heads=3), torch.randn(2, 3, 64, 64)
-    part = model.parts["heads"][1]
-    for task in TASKS:
-        straight, mirrored = (part.predict(model.backbone, x, task) for x in (pixels, pixels.flip(-1)))
-        order = list(MIRRORED.get(task, range(TASKS[task])))
-        assert [order[i] for i in order] == list(range(TASKS[task]))
-        close(mirrored[:, order, 0], 1 - straight[..., 0])
-        close(mirrored[:, order, 1], straight[..., 1])
+    task = insonate.load(tmp_path, heads=3).task
+    assert (task.choices(), task.config.extra_heads) == (("HC",), {"HC": 3})
+    assert task.chosen("HC").names == ("HC_p1", "HC_p2", "HC_p3")
 
 
 def test_vitpose_pads_its_pictures_and_shifts_its_positions(trunk, heads, tmp_path) -> None:
@@ -114,7 +105,8 @@ def test_vitpose_pads_its_pictures_and_shifts_its_positions(trunk, heads, tmp_pa
     x = x + state["backbone.pos_embed"][:, 1:] + state["backbone.pos_embed"][:, :1]
     for block in trunk.blocks:
         x = block(x)
-    close(model.parts["heads"][1](model.backbone(pixels), "pose"), maps_of(trunk.norm(x), heads["HC"]))
+    close(model.task.head(model.backbone(pixels)), maps_of(trunk.norm(x), heads["HC"]))
+    assert model.task.names == ("pose_p1", "pose_p2", "pose_p3", "pose_p4")
 
 
 def test_a_strange_head_is_refused(trunk, heads, tmp_path) -> None:

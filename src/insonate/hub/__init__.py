@@ -9,8 +9,9 @@
 | `config.py` | `config.json`, checked |
 | `card.py` | the model card, README.md |
 | `plain.py` | JSON without NaN |
-| `part_tasks.py` | tasks that an encoder's parts hold: keypoint heads, probes |
+| `part_tasks.py` | tasks that an encoder's parts hold: PanEcho's heads, probes |
 | `official.py` | official checkpoints, in and out |
+| `sonichu.py` | the folder of SONICHU's card, in and out, and its two classes |
 
 Imports tasks, models, weights and data; the only package that imports huggingface_hub.
 """
@@ -21,8 +22,9 @@ from insonate.hub.ensemble import ensemble, soup_of
 from insonate.hub.model import Model, load
 from insonate.hub.official import write_official
 from insonate.hub.plain import to_json
+from insonate.hub.sonichu import SonichuModel, SonichuPreprocessor, write_card_folder
 
 __all__ = [
-    "Model", "ModelConfig", "ensemble", "load", "model_card", "soup_of", "synthetic", "to_json",
-    "write_official",
+    "Model", "ModelConfig", "SonichuModel", "SonichuPreprocessor", "ensemble", "load", "model_card",
+    "soup_of", "synthetic", "to_json", "write_card_folder", "write_official",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tasks that the parts of an official encoder hold: keypoint heads, PanEcho's heads, the probe of a V-JEPA.
+"""Tasks that the parts of an official encoder hold: PanEcho's heads, the probe of a V-JEPA.
 
 They share the modules of `Model.parts` and are made when asked for; a model folder stores the parts alone.
 Shapes: B items, N tokens of a clip, S clips of a study, D channels, O outputs.
@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from insonate.data.pointsets import POINT_SETS
 from insonate.errors import ModelError, WeightsError
 from insonate.models import Backbone, LoadReport, load_official
 from insonate.models.backbone import Tokens
 from insonate.models.panecho import PanEchoHeads
 from insonate.models.panecho_tasks import task_options
 from insonate.models.probes import AttentiveProbe, LinearProbe
-from insonate.models.sonichu import PoseHeads
 from insonate.models.vit import VisionTransformer
 from insonate.tasks import build_task
 from insonate.tasks.base import Task
@@ -28,8 +26,6 @@ from insonate.tasks.base import Task
 PROBE = "probe"
 Probe = AttentiveProbe | LinearProbe
 Parts = Mapping[str, tuple[dict[str, Any], nn.Module]]
-CHEAPEST = 8
-"""width of a head that is replaced at once"""
 
 
 class TokenHead(nn.Module):
@@ -81,7 +77,7 @@ def names_of(parts: Parts) -> tuple[str, ...]:
     """Names of the tasks in the parts."""
     names: list[str] = []
     for name, (_, module) in parts.items():
-        if isinstance(module, PoseHeads | PanEchoHeads):
+        if isinstance(module, PanEchoHeads):
             names += module.heads
         if isinstance(module, Probe):
             names += module.config.values or (name,)
@@ -91,8 +87,6 @@ def names_of(parts: Parts) -> tuple[str, ...]:
 def task_of(name: str, backbone: Backbone, parts: Parts) -> Task:
     """The task that a part holds, one of `names_of`, in eval mode, sharing its modules."""
     for _, module in parts.values():
-        if isinstance(module, PoseHeads) and name in module.heads:
-            return _pose(name, backbone, module)
         if isinstance(module, PanEchoHeads) and name in module.heads:
             options = task_options(name, len(module.heads[name].get_parameter("bias")))
             return _around(_build(backbone, options), module.task_head(name))
@@ -180,16 +174,6 @@ def _places(probe: Probe) -> int:
     if isinstance(probe, LinearProbe) or probe.config.slots == "none":
         return 1
     return probe.config.views * probe.config.clips
-
-
-def _pose(name: str, backbone: Backbone, module: PoseHeads) -> Task:
-    head = module.heads[name]
-    count = len(head.get_parameter("final.weight"))
-    named = POINT_SETS.get(name)
-    of_set = named is not None and len(named.names) == count
-    points = {"points": name} if of_set else {"names": [f"{name}_p{i + 1}" for i in range(count)]}
-    options = {"name": "keypoints", "column": name, "project": False, "head_width": CHEAPEST, **points}
-    return _around(_build(backbone, options), head)
 
 
 def _probe(name: str, backbone: Backbone, module: Probe) -> Task:

@@ -1,39 +1,30 @@
 """SONICHU: ViT-B/16 of I-JEPA with a ViTPose head for each of nine biometry tasks; and ViTPose itself.
 
 Heads come under three spellings (ViTPose's, Hugging Face's, ours); heads that the card does not list are kept
-under their own names. Source: the model card of SONICHU-124M (weights Apache-2.0); Xu et al. 2022 (ViTPose,
-arXiv 2204.12484). Page: docs/models/sonichu.md.
-Shapes: B items, K points, h w token grid. Points are (x, y) in 0 … 1 of the picture's edges.
+under their own names. The heads become the task `biometry`, that of ViTPose the task `keypoints`. Source: the
+model card of SONICHU-124M (weights Apache-2.0); Xu et al. 2022 (ViTPose, arXiv 2204.12484). Page:
+docs/models/sonichu.md. Shapes: K points.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from insonate.errors import ModelError, WeightsError, nearest
-from insonate.models.backbone import Backbone, Tokens
-from insonate.models.heads import ViTPoseHead
+from insonate.data.pointsets import POINT_SETS
+from insonate.errors import ModelError, WeightsError
 from insonate.models.jepa import IMAGE_SIZES
 from insonate.models.layouts import Bundle, Exportable, exports, register
-from insonate.models.parts import PARTS
 from insonate.models.vit_weights import heads_of, match_table, side_of, size_of, take_vit, vit_options
-from insonate.options import Options
-from insonate.weights.source import Converted, Hints, Part, Source
+from insonate.weights.source import Converted, Hints, Source
 
 LICENSE = "Apache-2.0 (its data: non-commercial)"
 SIZE = 256
-IDENTITY: tuple[int, ...] = ()
-MIRRORED = {
-    "FUGC": (1, 0), "fetal_femur": (1, 0), "FA": (0, 1, 3, 2), "HC": (0, 1, 3, 2), "PSAX": (0, 1, 3, 2),
-    "A4C": (0, 1, 3, 2, 4, 5, 7, 6, 8, 9, 11, 10, 12, 13, 15, 14),
-}  # fmt: skip
-"""order of a task's points in the mirrored picture; the others keep theirs"""
+COLUMN = "keypoints"
 CONTAINERS = r"(heads|keypoint_heads|task_heads)"
 SPELLINGS = [
     (r"(deconv|deconv_layers)\.([0134])\.", r"deconv.\2."),
@@ -44,65 +35,6 @@ SPELLINGS = [
     (r"(final|final_layer|conv)\.", "final."),
     (r"log_tau$", "log_tau"),
 ]
-
-
-class PoseHeadsOptions(Options):
-    """Options of ViTPose heads, one a task."""
-
-    name: Literal["pose_heads"] = "pose_heads"
-    width: int = Field(ge=1, le=8192)
-    """channels of a token"""
-    filters: int = Field(default=256, ge=1, le=4096)
-    """channels of the deconvolutions"""
-    points: dict[str, int]
-    """task → number of its points"""
-
-
-@PARTS.register("pose_heads", config=PoseHeadsOptions)
-class PoseHeads(nn.Module):
-    """A ViTPose head a task; points by soft-argmax, mirrored pictures averaged on request."""
-
-    def __init__(self, options: PoseHeadsOptions) -> None:
-        super().__init__()
-        self.heads = nn.ModuleDict(
-            {
-                task: ViTPoseHead(options.width, count, options.filters)
-                for task, count in options.points.items()
-            }
-        )
-
-    def forward(self, tokens: Tokens, task: str) -> Tensor:
-        """Tokens → heat maps B K 4h 4w of a task.
-
-        Raises:
-            ModelError: there is no such task.
-        """
-        if task not in self.heads:
-            raise ModelError("task", f"no head is called {task!r}", nearest(task, self.heads))
-        return self.heads[task](tokens)
-
-    def predict(self, backbone: Backbone, pixels: Tensor, task: str, *, tta: bool = True) -> Tensor:
-        """Points B K 2 of normalised pictures B C H W; `tta`: mean with the mirrored picture.
-
-        Raises:
-            ModelError: there is no such task.
-        """
-        points = edges(self(backbone(pixels), task))
-        if not tta:
-            return points
-        mirrored = edges(self(backbone(pixels.flip(-1)), task))
-        mirrored = mirrored[:, list(MIRRORED.get(task, range(points.shape[1])))]
-        flipped = torch.stack([1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
-        return (points + flipped) / 2
-
-
-def edges(heatmaps: Tensor) -> Tensor:
-    """Expected place of each point, B K 2: cell (i, j) of h × w has its centre at ((j+½)/w, (i+½)/h)."""
-    rows, columns = heatmaps.shape[-2:]
-    probs = heatmaps.float().flatten(2).softmax(-1).view_as(heatmaps)  # B K h w
-    x = (torch.arange(columns, device=probs.device) + 0.5) / columns
-    y = (torch.arange(rows, device=probs.device) + 0.5) / rows
-    return torch.stack([(probs.sum(-2) * x).sum(-1), (probs.sum(-1) * y).sum(-1)], dim=-1)
 
 
 def _is_sonichu(bundle: Bundle) -> bool:
@@ -129,7 +61,20 @@ def convert_sonichu(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     for name in names:
         _, task, inside = name.split(".", 2)
         tasks.setdefault(task, {})[inside] = source.take(name)
-    return _converted("sonichu", state, options, tasks, hints, {"license": LICENSE})
+    heads: dict[str, Tensor] = {}
+    for task, tensors in tasks.items():
+        heads |= {f"heads.{task}.{name}": tensor for name, tensor in _head(tensors, hints).items()}
+    counts = {task: len(heads[f"heads.{task}.final.weight"]) for task in tasks}
+    known = [task for task, points in POINT_SETS.items() if counts.get(task) == len(points.names)]
+    options_of_task = {
+        "name": "biometry", "column": COLUMN, "points": known, "project": False,
+        "extra_heads": {task: count for task, count in counts.items() if task not in known},
+        "head_width": _width(heads),
+    }  # fmt: skip
+    info = {"license": LICENSE}
+    return Converted(
+        family="sonichu", backbone=options, state=state, task=options_of_task, head=heads, info=info
+    )
 
 
 @register("vitpose", ("sonichu", "vitpose"), _is_vitpose)
@@ -168,7 +113,18 @@ def convert_hugging_face(bundle: Bundle, hints: Hints, source: Source) -> Conver
 
 def _vitpose(encoder: Source, head: dict[str, Tensor], hints: Hints) -> Converted:
     state, options = _encoder(encoder, hints, padding=2)
-    return _converted("vitpose", state, options, {"pose": head}, hints, {"license": "Apache-2.0"})
+    own = _head(head, hints)
+    names = [f"pose_p{i + 1}" for i in range(len(own["final.weight"]))]
+    task = {
+        "name": "keypoints",
+        "column": COLUMN,
+        "names": names,
+        "project": False,
+        "head_width": _width(own),
+    }
+    return Converted(
+        family="vitpose", backbone=options, state=state, task=task, head=own, info={"license": "Apache-2.0"}
+    )
 
 
 def _encoder(source: Source, hints: Hints, padding: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -193,24 +149,16 @@ def _encoder(source: Source, hints: Hints, padding: int = 0) -> tuple[dict[str, 
     return state, options
 
 
-def _converted(
-    family: str, state: dict[str, Tensor], options: dict[str, Any], tasks: dict[str, dict[str, Tensor]],
-    hints: Hints, info: dict[str, Any],
-) -> Converted:  # fmt: skip
-    heads: dict[str, Tensor] = {}
-    temperature = hints.get("temperature")
-    tau = torch.tensor([math.log(float(temperature or 1.0))])
-    for task, tensors in tasks.items():
-        own = {_spelled(name, hints.where): tensor for name, tensor in tensors.items()}
-        own.setdefault("log_tau", tau)
-        heads |= {f"heads.{task}.{name}": tensor for name, tensor in own.items()}
-    part = {
-        "name": "pose_heads", "width": options["width"],
-        "filters": next(len(t) for name, t in heads.items() if name.endswith("deconv.1.weight")),
-        "points": {task: len(heads[f"heads.{task}.final.weight"]) for task in tasks},
-    }  # fmt: skip
-    parts = {"heads": Part(options=part, state=heads)}
-    return Converted(family=family, backbone=options, state=state, parts=parts, info=info)
+def _head(tensors: dict[str, Tensor], hints: Hints) -> dict[str, Tensor]:
+    """A head under our names; without a sharpness of its own it gets the one that is told, else 1."""
+    own = {_spelled(name, hints.where): tensor for name, tensor in tensors.items()}
+    own.setdefault("log_tau", torch.tensor([math.log(float(hints.get("temperature") or 1.0))]))
+    return own
+
+
+def _width(heads: dict[str, Tensor]) -> int:
+    """Channels of the transposed convolutions."""
+    return next(len(tensor) for name, tensor in heads.items() if name.endswith("deconv.1.weight"))
 
 
 def _spelled(name: str, where: object) -> str:
@@ -228,6 +176,13 @@ def _spelled(name: str, where: object) -> str:
 
 @exports("sonichu")
 def export_sonichu(model: Exportable) -> dict[str, Any]:
-    """Encoder and heads in one file."""
-    encoder = {f"backbone.{name}": tensor for name, tensor in model.state.items()}
-    return encoder | model.parts.get("heads", {})
+    """Encoder and heads in one file.
+
+    Raises:
+        ModelError: it has not a head a task.
+    """
+    if not any(re.match(r"heads\.[^.]+\.deconv\.", name) for name in model.head):
+        raise ModelError(
+            "layout sonichu", "this model has not a whole head a task", "Train with heads: per_task"
+        )
+    return {f"backbone.{name}": tensor for name, tensor in model.state.items()} | model.head

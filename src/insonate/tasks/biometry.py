@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Batch, Meta
@@ -51,14 +51,14 @@ class BiometryConfig(PointsOptions):
 
     @model_validator(mode="after")
     def _known_sets(self) -> BiometryConfig:
-        if not self.points or len(set(self.points)) < len(self.points):
+        if len(set(self.points)) < len(self.points) or not (self.points or self.extra_heads):
             raise ValueError("points names at least one point set, and each once")
         for name in self.points:
             if name not in POINT_SETS:
                 raise ValueError(f"no point set is called {name!r}; there are {', '.join(POINT_SETS)}")
         for name in self.extra_heads:
-            if name in POINT_SETS or not name.isidentifier():
-                raise ValueError(f"extra head {name!r}: give a plain name that is no point set's")
+            if name in self.points or "." in name or hasattr(nn.ModuleDict, name):
+                raise ValueError(f"extra head {name!r}: give another name, without points, that is no set's")
         return self
 
 
@@ -75,7 +75,7 @@ class Biometry(Task):
         super().__init__()
         self.backbone, self.config = backbone, config
         counts = {name: len(POINT_SETS[name].names) for name in config.points} | config.extra_heads
-        fields = {name: POINT_SETS[name].group if name in POINT_SETS else "extra" for name in counts}
+        fields = {name: POINT_SETS[name].group if name in config.points else "extra" for name in counts}
         make = ARRANGEMENTS[config.heads]
         self.head = head or make(backbone.spec.embed_dim, counts, fields, config.head_width)
         self.certainty = certainties(counts)
@@ -217,7 +217,7 @@ class Biometry(Task):
         shared = self.config.model_dump(include=set(PointsOptions.model_fields) - {"name"})
         named = (
             {"points": name}
-            if name in POINT_SETS
+            if name in self.config.points
             else {"names": tuple(f"{name}_p{i + 1}" for i in range(count))}
         )
         config = KeypointsConfig(**shared, **named)
