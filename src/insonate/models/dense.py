@@ -147,11 +147,6 @@ def served(x: Tensor, weight: Tensor) -> bool:
     return type(weight) in PLAIN and type(weight.data) is Tensor and _unseen(x)
 
 
-def unwatched(x: Tensor) -> bool:
-    """Whether these are fp32 numbers of which no gradient, graph or transform of `torch.func` is wanted."""
-    return not torch.is_grad_enabled() and _unseen(x)
-
-
 def _unseen(x: Tensor) -> bool:
     traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     plain = type(x) is Tensor and x.dtype == torch.float32
