@@ -23,6 +23,8 @@ def behave(item):
     match item:
         case "hang":
             time.sleep(60)
+        case "slow":
+            time.sleep(0.3)
         case "refuse":
             raise MediaError("file", "is damaged", "Copy it again")
         case "fault":
@@ -86,14 +88,43 @@ def test_workers_are_light_and_are_kept():
     assert len({pid for _, pid in run(["process"] * 30)}) <= 2
 
 
-def test_no_more_is_taken_than_the_workers_can_do():
+def test_few_more_are_taken_than_the_workers_have_done():
     taken = []
     endless = (taken.append(i) or i for i in itertools.count())
     results = pool.run(behave, endless, workers=2)
-    first = list(itertools.islice(results, 10))
+    first = list(itertools.islice(results, 500))
     results.close()
-    assert len(first) == 10
-    assert len(taken) <= 13
+    assert len(first) == 500
+    assert len(taken) <= 501 + 2 * pool.MOST_AHEAD
+
+
+def test_slow_or_large_items_are_not_sent_ahead():
+    for item in ("slow", b" " * pool.AHEAD_BYTES):
+        taken = []
+        results = pool.run(behave, (taken.append(i) or item for i in range(12)), workers=2)
+        for done in range(1, 4):
+            next(results)
+            assert len(taken) <= done + 3
+        results.close()
+
+
+def test_items_sent_ahead_of_a_fatal_one_are_done_by_others():
+    items = [*range(300), "kill", *range(300, 600), "hang", *range(600, 900)]
+    found = run(items, seconds=1.0, workers=1)
+    assert sorted(item for item, _ in found if isinstance(item, int)) == list(range(900))
+    assert all(result == 2 * item for item, result in found if isinstance(item, int))
+    told = {item: str(result) for item, result in found if isinstance(item, str)}
+    assert "crashed" in told["kill"]
+    assert "longer than 1 s" in told["hang"]
+
+
+def test_a_slow_taker_loses_no_worker():
+    pids = set()
+    for number, (_, pid) in enumerate(pool.run(behave, ["process"] * 40, workers=1, seconds=0.5)):
+        pids.add(pid)
+        if number in {5, 20}:
+            time.sleep(0.8)
+    assert len(pids) == 1
 
 
 def test_nothing_is_left_behind_when_the_results_are_dropped():

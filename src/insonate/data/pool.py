@@ -7,6 +7,8 @@ and its hang cannot be broken within a process, so each item runs in another one
          └──── items and results ────> workers, forked by the nursery in some milliseconds
 
 A worker that is killed or too slow costs its item, which comes back with the reason; another one is forked.
+Workers are sent small items ahead, a quarter of a second of work: on a busy machine each wait for an answer
+is a wait for a turn. Those that a lost worker has not begun go to others.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from insonate.errors import InsonateError, RunError
 
@@ -41,6 +43,10 @@ MEMORY_BYTES = 4 << 30
 """that a worker may ask for beyond what it starts with"""
 ATTEMPTS = 3
 """to start the nursery, which only a lack of memory or of processes can end"""
+AHEAD_S, MOST_AHEAD = 0.25, 32
+"""of work, and items, that a worker has at once"""
+AHEAD_BYTES = 1 << 14
+"""of pickled items that a busy worker may have waiting: so few that sending them never waits for it"""
 NURSERY = "import sys; from insonate.data import pool; pool.nursery(int(sys.argv[1]))"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -60,7 +66,7 @@ def run(
 ) -> Iterator[tuple[Item, Result | InsonateError]]:
     """Each item with what `function` makes of it, or with the error that it came to, as they are done.
 
-    No more than one item a worker is under way, so memory is bounded by what the results take.
+    Few items a worker are under way, so memory is bounded by what the results take.
 
     Args:
         function: of a module (or a `partial` of one) whose import is light; it, the items and the results
@@ -76,25 +82,37 @@ def run(
     source = iter(items)
     with _Crew(function, seconds, memory_bytes) as crew:
         for _ in range(workers or num_cores()):
-            if not crew.give(crew.hire, source):
+            if not crew.fill(None, source):
                 break
         while crew.busy:
             for worker in crew.next_ready():
                 item, result = crew.finish(worker)
-                crew.give(partial(crew.same_or_new, worker), source)
+                crew.fill(None if worker.lost else worker, source)
                 yield item, result
 
 
 # ------------------------------------------------------------------------------------------ in the parent
 
 
+class _Parcel(NamedTuple):
+    item: Any
+    data: bytes
+    """the item, pickled"""
+
+
 @dataclass(slots=True)
 class _Worker:
     pid: int
     connection: Connection
-    item: Any = None
-    deadline: float = math.inf
+    parcels: deque[_Parcel] = field(default_factory=deque)
+    """what it was sent and has not answered; it works on the first"""
+    since: float = 0.0
+    """when it began with that, or somewhat later"""
     lost: bool = False
+
+    def has_room(self, data: bytes) -> bool:
+        """Whether these bytes may be sent to it now, whatever it is doing."""
+        return not self.parcels or len(data) + sum(len(p.data) for p in self.parcels) <= AHEAD_BYTES
 
 
 class _Crew:
@@ -105,6 +123,10 @@ class _Crew:
         self._seconds = seconds
         self._control: socket.socket | None = None
         self._nursery: subprocess.Popen[bytes] | None = None
+        self._again: deque[_Parcel] = deque()
+        """taken from the source, and to be sent first"""
+        self._pace_s = AHEAD_S
+        """that an item takes of late"""
         self.busy: dict[Connection, _Worker] = {}
 
     def __enter__(self) -> Self:
@@ -116,57 +138,72 @@ class _Crew:
             worker.connection.close()
         self._close_nursery()
 
-    def give(self, worker: Callable[[], _Worker], source: Iterator[Any]) -> bool:
-        """Put a worker to the next item; False when there is none left."""
-        try:
-            item = next(source)
-        except StopIteration:
-            return False
-        while True:
-            hand = worker()
+    def fill(self, worker: _Worker | None, source: Iterator[Any]) -> bool:
+        """Send a worker, or a new one, as many items as it should have; False where there are none for it."""
+        most = min(MOST_AHEAD, max(1.0, AHEAD_S / max(self._pace_s, 1e-6)))
+        while worker is None or len(worker.parcels) < most:
+            if not self._again:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                self._again.append(_Parcel(item, pickle.dumps(item)))
+            if worker is not None and not worker.has_room(self._again[0].data):
+                break
+            worker = worker or self.hire()
             try:
-                hand.connection.send(item)
-            except OSError:  # it died while it was idle
-                worker = self.hire
+                worker.connection.send_bytes(self._again[0].data)
+            except OSError:  # it is dead
+                if worker.parcels:  # which `finish` will find
+                    break
+                worker = None
                 continue
-            hand.item, hand.deadline, hand.lost = item, time.monotonic() + self._seconds, False
-            self.busy[hand.connection] = hand
-            return True
+            if not worker.parcels:
+                worker.since = time.monotonic()
+                self.busy[worker.connection] = worker
+            worker.parcels.append(self._again.popleft())
+        return worker is not None and bool(worker.parcels)
 
     def next_ready(self) -> list[_Worker]:
         """Workers that have answered, died or taken too long; at least one."""
         while True:
             now = time.monotonic()
-            late = [worker for worker in self.busy.values() if worker.deadline <= now]
-            first = min(worker.deadline for worker in self.busy.values())
+            late = [worker for worker in self.busy.values() if worker.since + self._seconds <= now]
+            first = min(worker.since for worker in self.busy.values()) + self._seconds
             ready = wait(list(self.busy), timeout=max(0.0, first - now))
             if ready or late:
                 answered = [self.busy[connection] for connection in ready]  # type: ignore[index]
                 return answered + [worker for worker in late if worker not in answered]
 
     def finish(self, worker: _Worker) -> tuple[Any, Any]:
-        """The worker's item and what came of it; the worker is free, or lost, afterwards."""
-        del self.busy[worker.connection]
-        item = worker.item
-        if not worker.connection.poll():
-            _kill(worker.pid)
-            worker.lost = True
-            what = f"took longer than {self._seconds:g} s"
-            return item, InsonateError(item, what, "Check the file; it was given up")
+        """The worker's item and what came of it; the worker is lost afterwards, or works on the next."""
+        item = worker.parcels.popleft().item
         try:
-            return item, worker.connection.recv()
+            if not worker.connection.poll():
+                what, mend = f"took longer than {self._seconds:g} s", "Check the file; it was given up"
+                return item, self._lose(worker, InsonateError(item, what, mend))
+            result = worker.connection.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
-            _kill(worker.pid)
-            worker.lost = True
             what = "ended the process that read it: a decoder crashed, or memory ran out"
-            return item, InsonateError(item, what, "Check the file, or run with fewer workers")
+            return item, self._lose(
+                worker, InsonateError(item, what, "Check the file, or run with fewer workers")
+            )
+        now = time.monotonic()
+        self._pace_s += 0.1 * (now - worker.since - self._pace_s)
+        worker.since = now
+        if not worker.parcels:
+            del self.busy[worker.connection]
+        return item, result
 
-    def same_or_new(self, worker: _Worker) -> _Worker:
-        """The worker, or another one where it is lost."""
-        if not worker.lost:
-            return worker
+    def _lose(self, worker: _Worker, error: InsonateError) -> InsonateError:
+        """End the worker; what it has not begun is done again."""
+        _kill(worker.pid)
+        del self.busy[worker.connection]
         worker.connection.close()
-        return self.hire()
+        self._again.extendleft(reversed(worker.parcels))
+        worker.parcels.clear()
+        worker.lost = True
+        return error
 
     def hire(self) -> _Worker:
         """A new worker.
@@ -267,8 +304,9 @@ def _work(function: Callable[[Any], Any], connection: Connection, seconds: float
         while True:
             item = connection.recv()
             signal.alarm(math.ceil(seconds) + 5)  # ends us, even in a hang, should the parent be gone
-            connection.send_bytes(_outcome(function, item))
+            outcome = _outcome(function, item)
             signal.alarm(0)
+            connection.send_bytes(outcome)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         code = 0
     finally:
