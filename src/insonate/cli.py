@@ -18,7 +18,7 @@ import typer
 from insonate.cli_data import data_app
 from insonate.cli_parts import PLAIN, AsJson, say, warn
 from insonate.cli_points import Members, pseudo_label
-from insonate.cli_predict import predict
+from insonate.cli_predict import predict, view
 from insonate.errors import InsonateError
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ app.add_typer(recipes_app, name="recipes")
 app.command(
     "predict", epilog="Example: insonate predict head.png --model runs/hc/model --task hc --ga 32w4d"
 )(predict)
+models_app.command(
+    "view", epilog="Example: insonate models view runs/nine/model nine/manifest.parquet --out runs/nine/model"
+)(view)
 app.command(
     "pseudo-label",
     epilog="Example: insonate pseudo-label runs/hc/model hc/manifest.parquet --regime r1 -o hc/r1.parquet",

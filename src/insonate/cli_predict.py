@@ -1,17 +1,17 @@
-"""`insonate predict`: parse, call, print."""
+"""`insonate predict` and `models view`: parse, call, print."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insonate.cli_parts import say, warn
+from insonate.cli_parts import AsJson, say, warn
 from insonate.errors import InsonateError, one_line
 
 if TYPE_CHECKING:
@@ -85,6 +85,39 @@ def predict(
     if sr is not None:
         _report(good, sr, model)
     raise typer.Exit(2 if len(good) < len(results) else 0)
+
+
+def view(
+    model: Annotated[str, typer.Argument(help="model folder or hub id")],
+    manifest: Annotated[Path, typer.Argument(help="manifest with points_set, split by patient")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="model folder to write; may be the same")],
+    least: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="chance for which the share of answers is told")
+    ] = 0.6,
+    as_json: AsJson = False,
+) -> None:
+    """Give a model a classifier of views, for predict --task auto.
+
+    A linear layer on the frozen encoder, fitted to the training rows; how sure it is, to those of val.
+    """
+    from insonate.data import Manifest
+    from insonate.files import writable
+    from insonate.hub import load
+    from insonate.hub.plain import plain
+    from insonate.hub.view_head import fit_view
+    from insonate.progress import tracked
+
+    writable(out)
+    rows, loaded = Manifest.read(manifest), load(model)
+    fit = fit_view(loaded, rows, least=least, track=tracked)
+    loaded.save_pretrained(out)
+    if as_json:
+        say(json.dumps(plain(asdict(fit)), allow_nan=False))
+        return
+    say(f"{out}: {', '.join(fit.classes)}, fitted to {fit.rows} rows")
+    say(f"of {fit.validated} rows of val {fit.accuracy:.1%} are right")
+    if fit.answered > 0:
+        say(f"and {fit.right:.1%} of the {fit.answered:.1%} that are at least {least:g} sure")
 
 
 def _show(result: FileResult, *, as_json: bool) -> None:

@@ -4,6 +4,7 @@
 |-|-|
 | `model.py` | `Model`, `load`: build, predict, embed, save, push |
 | `ensemble.py` | several models as one |
+| `view_head.py` | a classifier of views beside a model's tasks |
 | `frames.py` | media of every form, frame by frame |
 | `remote.py` | hub ids: find, push, one clear error |
 | `config.py` | `config.json`, checked |

@@ -182,7 +182,9 @@ class Model:
         chosen = self.task_named(task)
         batches = [None if one is None else _first_of(next(self._batches(one))) for one in media]
         with torch.inference_mode():
-            tokens = [None if one is None else chosen.backbone(one["image"]).patch for one in batches]  # 1 N D
+            tokens = [
+                None if one is None else chosen.backbone(one["image"]).patch for one in batches
+            ]  # 1 N D
             chosen = study_task(chosen, tokens)
         batch = next(one for one in batches if one is not None)
         return _predicted(chosen, batch, tta=False)[0]
@@ -296,9 +298,9 @@ class Model:
         """The module whose state is saved: its tensors' names start with `backbone.`, `head.` or `parts.`."""
         if self.task is not None and not self.parts:
             return self.task
-        head = {} if self.task is None else {"head": self.task.head}
+        own = {"backbone": self.backbone} if self.task is None else dict(self.task.named_children())
         parts = nn.ModuleDict({name: module for name, (_, module) in self.parts.items()})
-        return nn.ModuleDict({"backbone": self.backbone, **head, **({"parts": parts} if parts else {})})
+        return nn.ModuleDict({**own, **({"parts": parts} if parts else {})})
 
     def _name(self) -> str:
         return f"model {self.backbone.options.get('name', '')}"
