@@ -73,3 +73,22 @@ def test_videos_are_read(tmp_path: Path, uid: str) -> None:
     )
     whole = plainly(clip)
     assert np.abs(read_frames(path, [11, 3])[..., None].astype(int) - whole[[11, 3]]).max() <= 4
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.int8])
+def test_uncompressed_grey_of_any_type_fills_eight_bits(tmp_path: Path, kind: type[np.generic]) -> None:
+    bounds = np.iinfo(kind)
+    stored = np.linspace(bounds.min, bounds.max, 3 * 6 * 10).round().astype(kind).reshape(3, 6, 10)
+    bits = stored.itemsize * 8
+    path = written(
+        tmp_path / "a.dcm",
+        np.zeros(stored.shape, np.uint8),
+        BitsAllocated=bits,
+        BitsStored=bits,
+        HighBit=bits - 1,
+        PixelRepresentation=int(bounds.min < 0),
+        PixelData=stored.tobytes(),
+    )
+    shown = np.rint((stored.astype(float) - bounds.min) * 255 / (2**bits - 1))
+    assert np.array_equal(read_frames(path), shown)
+    assert np.array_equal(read_frames(path, [2, 0]), shown[[2, 0]])
