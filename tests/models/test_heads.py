@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from insonate.models.backbone import Tokens
 from insonate.models.heads import AttentiveHead, LinearHead, ViTPoseHead
-from insonate.models.heatmaps import jensen_shannon, mass_near, probabilities, soft_argmax, variance
+from insonate.models.heatmaps import jensen_shannon, mass_near, peak, probabilities, soft_argmax, variance
 from insonate.models.pyramid_heads import FpnHead
 
 
@@ -102,3 +102,60 @@ def test_divergence_is_nothing_for_the_gaussian_itself_and_ln_2_for_a_far_one():
     assert variance(probs, here).item() == pytest.approx(2 / 32**2, rel=1e-3)
     assert mass_near(probs, here).item() == pytest.approx(0.99, abs=0.01)
     assert mass_near(probs, far).item() == pytest.approx(0, abs=1e-6)
+
+
+def scenes(count: int, generator: torch.Generator) -> tuple[Tokens, torch.Tensor]:
+    """Tokens of 8 × 8 patches with two places that channels tell, in noise; the places from the centre."""
+    places = 0.15 + 0.7 * torch.rand(count, 2, 2, generator=generator)  # B K 2, of the edges
+    grid = (torch.arange(8) + 0.5) / 8
+    features = 0.5 * torch.randn(count, 6, 8, 8, generator=generator)
+    for k in range(2):
+        across, down = (grid - places[:, k, i : i + 1] for i in range(2))  # B 8
+        bump = 3 * torch.exp(-(across.square()[:, None] + down.square()[:, :, None]) / (2 * 0.08**2))
+        for channel, slope in enumerate((1.0, across[:, None] / 0.08, down[:, :, None] / 0.08)):
+            features[:, 3 * k + channel] += bump * slope
+    patch = features.flatten(2).transpose(1, 2)
+    return Tokens(patch, patch.new_zeros(count, 0, 6), (1, 8, 8)), places - 0.5
+
+
+def learned_error_px(final_std: float | None) -> float:
+    """Mean error in px of 256 after 80 steps; `final_std` instead of our start of the last layer."""
+    torch.manual_seed(0)
+    head = ViTPoseHead(6, 2, width=16)
+    if final_std is not None:
+        torch.nn.init.normal_(head.final.weight, std=final_std)
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    for _ in range(80):
+        tokens, places = scenes(12, generator)
+        maps = head(tokens)
+        found = soft_argmax(probabilities(maps))
+        apart = 256 * functional.smooth_l1_loss(found, places, beta=1 / 256)
+        optimiser.zero_grad()
+        (apart + jensen_shannon(maps, places).mean()).backward()
+        optimiser.step()
+    tokens, places = scenes(200, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = soft_argmax(probabilities(head.eval()(tokens)))
+    return 256 * (found - places).norm(dim=-1).mean().item()
+
+
+def test_vitposes_start_with_soft_argmax_learns_slowly_and_ours_does_not():
+    ours, theirs = learned_error_px(None), learned_error_px(0.001)
+    assert ours < 15
+    assert theirs > 2 * ours
+    # why: its maps are all but even at first, so that coordinates hardly depend on the last layer
+    peaks, slopes = [], []
+    for std in (None, 0.001):
+        torch.manual_seed(0)
+        head = ViTPoseHead(6, 2, width=16)
+        if std is not None:
+            torch.nn.init.normal_(head.final.weight, std=std)
+        tokens, places = scenes(12, torch.Generator().manual_seed(0))
+        probs = probabilities(head(tokens))
+        (soft_argmax(probs) - places).abs().sum().backward()
+        peaks.append(peak(probs).max().item())
+        slopes.append(head.deconv[3].weight.grad.norm().item())
+    assert peaks[1] < 1.05
+    assert peaks[0] > 1.2
+    assert slopes[0] > 10 * slopes[1]
