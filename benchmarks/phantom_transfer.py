@@ -67,7 +67,7 @@ def hearts(folder: Path, patients: int) -> Manifest:
 
 def heads(folder: Path, patients: int) -> Manifest:
     """Two pictures of each fetus, cut about the head to the shape that real ones have."""
-    whole = generate(folder / "whole", kind="fetal", patients=patients, size=HEAD_BOX[1], seed=11)
+    whole = generate(folder / "whole", kind="head", patients=patients, size=HEAD_BOX[1], seed=11)
     rng, rows = np.random.default_rng(0), []
     with publish_dir(folder / "cut") as root:
         for row in whole.rows:
