@@ -35,7 +35,7 @@ from insonate.phantom.vendors import SECTOR
 
 FRAMES = 20
 PHASES = {"PSAX-MV": 0.55, "A5C": 0.2}
-TILE = 300
+TILE, SMALL = 300, 240
 SHOWN = (
     ("head", "ga_weeks", "16 weeks"), ("head", "ga_weeks", "33 weeks"), ("abdomen", "ga_weeks", "28 weeks"),
     ("femur", "ga_weeks", "30 weeks"), ("cervix", "cl_mm", "36 mm"), ("cervix", "cl_mm", "20 mm"),
@@ -91,7 +91,7 @@ def scene_speed(name: str, size: int) -> dict[str, float]:
 
 def found(name: str, column: str, wanted: str) -> tuple[Painted, Machine]:
     """The first of 60 patients with the wanted class, or the one that comes nearest to the number."""
-    scenes = [staged(Order(scene=name, seed=3, patient=p, item=0, size=TILE)) for p in range(60)]
+    scenes = [staged(Order(scene=name, seed=3, patient=p, item=0, size=SMALL)) for p in range(60)]
     values = [scene.truth(0.0).columns[column] for scene, _ in scenes]
     if wanted in values:
         return scenes[values.index(wanted)]
@@ -101,16 +101,16 @@ def found(name: str, column: str, wanted: str) -> tuple[Painted, Machine]:
 
 def scene_sheet(path: Path) -> None:
     """Scenes other than hearts, as stills."""
-    whole = Image.new("L", (5 * TILE, 4 * TILE))
+    whole = Image.new("L", (5 * SMALL, 4 * SMALL))
     draw = ImageDraw.Draw(whole)
     for number, (name, column, wanted) in enumerate(SHOWN):
         scene, machine = found(name, column, wanted)
         still = scene.frame(scene.static(machine.grid), 0.0)
         machine.auto_gain(still, quantile=scene.gain[0], level=scene.gain[1])
-        x, y = number % 5 * TILE, number // 5 * TILE
+        x, y = number % 5 * SMALL, number // 5 * SMALL
         whole.paste(Image.fromarray(machine.clip([still])[0]), (x, y))
         draw.text((x + 4, y + 2), f"{name}: {wanted} (synthetic)", fill=255)
-    whole.save(path, quality=80)
+    whole.save(path, quality=72)
 
 
 def disc_error(patient: int) -> float:

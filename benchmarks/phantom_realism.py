@@ -26,7 +26,7 @@ from insonate.data.media import read_frames
 from insonate.files import atomic_write
 from insonate.hub import load
 from insonate.phantom.heart import HeartOrder, render_heart
-from insonate.phantom.write import Order, render
+from insonate.phantom.items import Order, render
 
 REGIONS = {"LV": 1, "muscle": 2, "LA": 3}
 SCORED = (
@@ -104,7 +104,7 @@ def phantom_heads(count: int, seed: int) -> list[Shot]:
     """Fetal heads of as many patients, cut to the shape of the real ones."""
     shots = []
     for patient in range(count):
-        item = render(Order(kind="fetal", seed=seed, patient=patient, item=0, size=400, frames=1))
+        item = render(Order(scene="head", seed=seed, patient=patient, item=0, size=400))
         image, mask = (picture[:270] for picture in (item.frames[0], item.mask))
         shots.append(
             Shot(

@@ -44,7 +44,7 @@ class Femur(Painted):
         self.depth_mm = max(self.centre[1] + half_height + float(rng.uniform(12, 30)), 62.0)
         self.least_span_mm = 1.35 * length + 14
         self.womb = Womb(self.texture, rng, self.centre[1] - half_height)
-        self.bone_db = float(rng.normal(0, 1.5))
+        self.bone_db, self.bent = float(rng.normal(0, 1.5)), rng.random() < 0.35
 
     def pivot_mm(self) -> tuple[float, float]:
         """The middle of the shaft."""
@@ -96,7 +96,8 @@ class Femur(Painted):
         thigh = segment_distance(knee_u, v, (-0.6 * length, 0.0), (0.56 * length, 0.0)) - slim
         hip = ellipse_distance(knee_u + 1.0 * length, v - 0.15 * length, 0.5 * length, 0.55 * length)
         shank = segment_distance(knee_u, v, (0.6 * length, 0.02 * length), (0.9 * length, 0.6 * length))
-        return np.minimum(np.minimum(thigh, hip), shank - 0.62 * thick)
+        whole = np.minimum(thigh, hip)
+        return np.minimum(whole, shank - 0.62 * thick) if self.bent else whole
 
     def _bone(self, canvas: Canvas, u: Array, v: Array) -> None:
         grid, low = canvas.grid, self.texture.low

@@ -104,7 +104,7 @@ class Lung(Painted):
         """half of the space between the ribs"""
         self.middle_mm = float(rng.normal(0, 2))
         self.rib_mm = float(rng.uniform(5.5, 8))
-        self.depth_mm = float(np.clip(self.pleura_mm * rng.uniform(3.2, 4.2), 48, 90))
+        self.depth_mm = float(np.clip(self.pleura_mm * rng.uniform(3.2, 4.2), 48, max(1.25 * width_mm, 56)))
         self.slope, self.waves = float(rng.normal(0, 0.03)), rng.uniform(0, 2 * math.pi, 3)
         self.breath = float(rng.uniform(12, 22)) / 60, float(rng.uniform(0, 2 * math.pi))
         self.slide_mm = float(rng.uniform(6, 12)) if pleura.slides else 0.0
@@ -218,7 +218,7 @@ class Lung(Painted):
         visceral = np.where(below > 1.4, floor, 9.0)
         canvas.label[np.abs(np.where(below > 1.4, floor - 0.5, 9.0)) < 0.7] = PLEURA
         canvas.spec += (
-            2.8 * ridge(visceral, 0.8) * np.clip(0.9 + 0.4 * low(s, below, 4, 35), 0.2, 1.6)
+            1.9 * ridge(visceral, 0.7) * np.clip(0.9 + 0.4 * low(s, below, 4, 35), 0.2, 1.6)
         ).astype(np.float32)
 
     def _consolidation(self, canvas: Canvas, s: Array, below: Array) -> None:
