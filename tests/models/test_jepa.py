@@ -173,6 +173,20 @@ def test_scaled_rotary_positions_of_vjepa_2_1(parity) -> None:
         load_official(path, input_size=64, interpolate_rope=3, **given)
 
 
+def test_a_distilled_vjepa_2_1_hands_its_last_level_to_the_predictor(parity, tmp_path) -> None:
+    content = torch.load(parity / "vjepa_v21_nod4.pt", weights_only=True)  # noqa: TID251
+    state = content["state_dict"]
+    first = state["predictor"]["predictor_embed.0.weight"]
+    state["predictor"]["predictor_embed.0.weight"] = first[:, -48:].clone()
+    torch.save({"ema_encoder": state["encoder"], "predictor": state["predictor"]}, tmp_path / "x.pt")
+    loaded = load_official(tmp_path / "x.pt", heads=3, input_size=64, frames=8)
+    encoder, seen = loaded.backbone, content["inputs"]["masks_x"]
+    last = encoder.joined(clip(content["inputs"]["x"]), seen)
+    close(last, content["outputs"]["mask_train"][..., -48:])
+    filled = loaded.parts["predictor"](last, seen, content["inputs"]["masks_y"], (4, 4, 4))
+    assert filled.targets.shape == (2, 30, 192)
+
+
 def test_levels_of_the_deepest_vjepa_2_1_are_not_evenly_spaced() -> None:
     with torch.device("meta"):
         encoder = build_backbone({"name": "vjepa21", "width": 24, "depth": 48, "heads": 3})

@@ -49,6 +49,8 @@ class LeveledOptions(CustomVitOptions):
     final_norm: bool = False
     levels: int = Field(default=4, ge=1, le=16)
     """evenly spaced blocks that are normed apart, the last one included"""
+    joined: int | None = Field(default=None, ge=1, le=16)
+    """how many of the last levels are joined for the predictor (1 in distilled models); none = all"""
     rope_reach: int | None = Field(default=None, ge=2, le=1024)
     """rows and columns are counted as if there were so many (`interpolate_rope`); none = one by one"""
 
@@ -65,6 +67,7 @@ class LeveledVit(VisionTransformer):
             mlp_ratio=options.mlp_ratio,
         )
         count, self.rope_reach = options.levels, options.rope_reach
+        self.num_joined = options.joined or count
         evenly = [math.ceil(options.depth * (i + 1) / count) - 1 for i in range(count)]
         self.taps = list(TAPS[options.depth]) if options.depth in TAPS and count == 4 else evenly
         self.norms = nn.ModuleList(nn.LayerNorm(options.width, eps=LAYER_NORM_EPS) for _ in range(count))
@@ -94,14 +97,14 @@ class LeveledVit(VisionTransformer):
         return tokens._replace(patch=self.norms[-1](tokens.patch))
 
     def joined(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The levels, each normed, side by side: B K LD."""
+        """The levels that the predictor reads, each normed, side by side: B K LD."""
         tokens, grid = self.embed(x, keep)
         levels: list[Tensor] = []
         for depth, (block, look) in enumerate(zip(self.blocks, self.looks(grid, keep), strict=True)):
             tokens = block(tokens, *look)
             if depth in self.taps:
                 levels.append(self.norms[len(levels)](tokens))
-        return torch.cat(levels, dim=-1)
+        return torch.cat(levels[-self.num_joined :], dim=-1)
 
     def layers(self) -> list[nn.Module]:
         """See `Backbone.layers`."""
@@ -229,9 +232,9 @@ def convert_leveled(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     family = str(hints.get("family") or "vjepa")
     converted = Converted(family=family, backbone=options, state=state, info={"which": which})
     if "predictor" in parts:
-        converted.parts["predictor"] = _predictor(
-            source.child("predictor", parts["predictor"]), options, hints
-        )
+        predictor = _predictor(source.child("predictor", parts["predictor"]), options, hints)
+        converted.parts["predictor"] = predictor
+        options["joined"] = max(predictor.options["inputs"] // options["width"], 1)
     for name in bundle.content.keys() - {which, "predictor"} if which else ():
         source.ignored[name] = f"the {which} is taken" if name in encoders else "of the training"
     return converted
