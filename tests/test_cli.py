@@ -23,7 +23,7 @@ COMMANDS = [
     [], ["demo"], ["doctor"], ["data"], ["data", "scan"], ["data", "split"], ["data", "phantom"],
     ["data", "datasets"], ["data", "shard"],
     ["data", "card"], ["recipes"], ["recipes", "list"], ["recipes", "show"], ["train"], ["evaluate"],
-    ["predict"], ["models"],
+    ["predict"], ["models"], ["pseudo-label"], ["claims"],
 ]  # fmt: skip
 HEAVY = (
     "torch",

@@ -17,7 +17,7 @@ import typer
 
 from insonate.cli_data import data_app
 from insonate.cli_parts import PLAIN, AsJson, say, warn
-from insonate.cli_points import Members, pseudo_label
+from insonate.cli_points import Members, claims, pseudo_label
 from insonate.cli_predict import predict, view
 from insonate.errors import InsonateError
 
@@ -45,6 +45,7 @@ app.command(
     "pseudo-label",
     epilog="Example: insonate pseudo-label runs/hc/model hc/manifest.parquet --regime r1 -o hc/r1.parquet",
 )(pseudo_label)
+app.command("claims", epilog="Example: insonate claims sonichu -o claims --size tiny")(claims)
 
 Given = Annotated[
     list[str] | None,

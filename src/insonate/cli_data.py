@@ -129,12 +129,25 @@ def data_split(
     val: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
     seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
+    fair: Annotated[
+        bool, typer.Option("--fair", help="of each task of points, whole patients to val; no test part")
+    ] = False,
+    by_image: Annotated[
+        bool, typer.Option("--by-image", help="with --fair: the leaking split instead, to measure the leak")
+    ] = False,
 ) -> None:
     """Put each patient in one of train, val and test.
 
-    Which one depends on the patient and the seed alone; splits that were there are replaced.
+    Which one depends on the patient and the seed alone; splits that were there are replaced. --fair counts
+    by task, and tells how many validation images a split by images would have known from training.
     """
     from insonate.data import Manifest, split_by_patient
+
+    if by_image and not fair:
+        raise InsonateError("--by-image", "is of use with --fair only", "Add that, or leave it out")
+    if fair:
+        say(_split_fairly(Manifest.read(manifest), out or manifest, val, seed=seed, by_image=by_image))
+        return
 
     if val + test >= 1:
         raise InsonateError(
@@ -146,6 +159,26 @@ def data_split(
     splits = split.column("split")
     counts = {name: splits.count(name) for name in fractions}
     say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _split_fairly(manifest: Any, out: Path, val: float, *, seed: int, by_image: bool) -> str:
+    """What was split, and how large the leak of the other way is."""
+    from insonate.data.fairsplit import fair_split, leak, random_split_like_card, split_by_image, tasks_of
+    from insonate.data.manifest import patient_key
+
+    held = random_split_like_card(len(manifest), fraction=val, seed=seed)
+    found = leak([patient_key(row["patient_id"]) for row in manifest.rows], held)
+    made = (
+        split_by_image(manifest, {int(i) for i in held}) if by_image
+        else fair_split(manifest, tasks_of(manifest), fraction=val, seed=seed)
+    )  # fmt: skip
+    made.write(out)
+    splits = made.column("split")
+    counts = f"{splits.count('train')} train, {splits.count('val')} val"
+    told = (
+        f"{found.known_items} of {found.items} validation images of a split by images have their patient in"
+    )
+    return f"{out}: {counts}\n{told} the training"
 
 
 @data_app.command("card", epilog="Example: insonate data card archive/manifest.parquet --out card.html")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,3 +61,25 @@ def pseudo_label(
     say(f"  left out, of the evaluation: {found.guarded}")
     for reason, count in found.dropped.items():
         say(f"  left out, {reason}: {count}")
+
+
+def claims(
+    paper: Annotated[Literal["sonichu"], typer.Argument(help="whose claims")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for data, runs and results")],
+    size: Annotated[
+        Literal["tiny", "small", "large"],
+        typer.Option(help="small: 40 minutes on two cores; large: for a GPU; tiny: to see it work"),
+    ] = "small",
+    data: Annotated[
+        Path | None, typer.Option(help="folder of hc18_landmarks, camus_4ch, tongue_keypoints: real sets too")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the phantom and of every run")] = 0,
+) -> None:
+    """Measure again what a paper claims.
+
+    Trains and compares all of its arms; the same command goes on after an interruption.
+    """
+    from insonate.experiments.sonichu import run_claims
+
+    run_claims(out, size=size, data=data, seed=seed)
+    say((out / "claims.md").read_text("utf-8"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from insonate.errors import ManifestError
 
 SOURCE_COLUMN = "label_source"
 """of rows whose label a model made: `pseudo:…`"""
+SET_COLUMN = "points_set"
+"""which of several tasks a row is of, where they share a label column"""
 BLOCK_FRAMES, GUARD_FRAMES = 40, 2
 
 
@@ -65,7 +67,7 @@ def fair_split(
     for row in manifest.rows:
         if patient_key(row["patient_id"]) not in held:
             rows.append({**row, "split": "train"})
-        elif any(_labelled(row, column) for column in columns.values()):
+        elif any(_labelled(row, task, column) for task, column in columns.items()):
             rows.append({**row, "split": "val"})
     return manifest.with_rows(rows)
 
@@ -129,6 +131,32 @@ def random_split_like_card(count: int, *, fraction: float = 0.15, seed: int = 42
     return np.random.RandomState(seed).permutation(count)[: int(fraction * count)]
 
 
+def tasks_of(manifest: Manifest) -> dict[str, str]:
+    """Task → label column, of the points in a manifest: one a set of points, or one a column `keypoints…`.
+
+    Raises:
+        ManifestError: there are no points in it.
+    """
+    columns = [name for name in manifest.rows[0] if name.startswith("keypoints")]
+    if SET_COLUMN in manifest.rows[0] and "keypoints" in columns:
+        return dict.fromkeys(sorted({str(one) for one in manifest.column(SET_COLUMN) if one}), "keypoints")
+    if not columns:
+        raise ManifestError(manifest.source, "has no column keypoints…", "Name the label columns")
+    return {name: name for name in columns}
+
+
+def split_by_image(manifest: Manifest, held: Collection[int], split: str = "val") -> Manifest:
+    """The leaking split: rows with the numbers `held` go to `split`, the others to the training.
+
+    Each image counts as a patient of its own, or a manifest would refuse it.
+    """
+    rows = [
+        {**row, "patient_id": f"image {i}", "split": split if i in held else "train"}
+        for i, row in enumerate(manifest.rows)
+    ]
+    return manifest.with_rows(rows)
+
+
 def leak(groups: Sequence[str], validation: np.ndarray) -> Leak:
     """How many validation items have their group in training, of N items with these groups."""
     inside = np.zeros(len(groups), dtype=bool)
@@ -143,7 +171,7 @@ def _groups(manifest: Manifest, task: str, column: str) -> dict[str, int]:
     Raises:
         ManifestError: there are fewer than two patients.
     """
-    rows = [row for row in manifest.rows if _labelled(row, column)]
+    rows = [row for row in manifest.rows if _labelled(row, task, column)]
     counts = Counter(patient_key(row["patient_id"]) for row in rows)
     if len(counts) < 2:
         raise ManifestError(
@@ -152,9 +180,9 @@ def _groups(manifest: Manifest, task: str, column: str) -> dict[str, int]:
     return dict(counts)
 
 
-def _labelled(row: Row, column: str) -> bool:
-    """Whether a person labelled the row for this column."""
+def _labelled(row: Row, task: str, column: str) -> bool:
+    """Whether a person labelled the row for this task; a row that names a set of points is of that alone."""
     label = row.get(column)
-    return (
-        label is not None and str(label) != "" and not str(row.get(SOURCE_COLUMN) or "").startswith("pseudo")
-    )
+    if label is None or str(label) == "" or row.get(SET_COLUMN) not in {None, "", task}:
+        return False
+    return not str(row.get(SOURCE_COLUMN) or "").startswith("pseudo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -36,7 +37,7 @@ def together(
 
 
 def training_batches(model: Model, manifest: Manifest) -> Iterator[Batch]:
-    """Up to 200 batches of the training split, as the model sees them.
+    """Up to 200 batches of the training split, not augmented.
 
     Raises:
         ManifestError: there is no training split.
@@ -45,8 +46,4 @@ def training_batches(model: Model, manifest: Manifest) -> Iterator[Batch]:
     target = None if model.task is None else model.task.target()
     dataset = ManifestDataset(rows, model.format, target)
     loader = Loader(dataset, min(BATCH, len(dataset)), seed=0)
-    for epoch in range(SOUP_BATCHES):
-        for step, batch in enumerate(loader.epoch(epoch)):
-            if epoch * len(loader) + step >= SOUP_BATCHES:
-                return
-            yield batch
+    yield from itertools.islice(loader.epoch(0), SOUP_BATCHES)
