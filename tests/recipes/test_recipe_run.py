@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import multiprocessing
 import os
@@ -60,6 +62,20 @@ PRETRAIN = {
     "targets": 2,
     "target_scale": [0.3, 0.4],
 }
+
+
+def test_a_score_that_is_no_number_is_null_in_the_result_and_comes_back(manifest_path, tmp_path, monkeypatch):
+    asked = recipe(manifest_path)
+    monkeypatch.setattr("insonate.recipes.run.build", lambda recipe: without_scores(build(recipe)))
+    run_recipe(asked, tmp_path / "run")
+    text = (tmp_path / "run" / "result.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["metrics"] == {"odd": None}
+    assert math.isnan(run_recipe(asked, tmp_path / "run").metrics["odd"])
+
+
+def without_scores(built):
+    """Its validation gives a score that is not finite."""
+    return dataclasses.replace(built, validate=lambda method: {"odd": math.nan})
 
 
 def test_a_run_leaves_a_resolved_recipe_and_a_model_that_loads(manifest_path, tmp_path):

@@ -9,6 +9,7 @@ and what `train.fit` leaves there (metrics, checkpoints).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from insonate.data import Manifest
 from insonate.data.manifest import patient_key
 from insonate.errors import RunError
 from insonate.files import TEMPORARY, atomic_write, lock, sweep
-from insonate.hub import Model
+from insonate.hub import Model, to_json
 from insonate.objectives.base import Objective
 from insonate.recipes import plain_yaml
 from insonate.recipes.build import Built, build, build_method
@@ -62,7 +63,8 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
     earlier = stored(run_dir)
     refuse_another(plain, earlier, run_dir)  # at once; again in `_begin`, when nobody else can change it
     if earlier == plain and (run_dir / RESULT).is_file():
-        metrics = json.loads((run_dir / RESULT).read_text("utf-8"))["metrics"]
+        told = json.loads((run_dir / RESULT).read_text("utf-8"))["metrics"]
+        metrics = {name: math.nan if value is None else value for name, value in told.items()}
         return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=metrics)
     built = build(recipe)
     settings = recipe.optim.model_copy(update={"seed": recipe.seed})
@@ -182,7 +184,7 @@ def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> R
     task = method.for_export() if isinstance(method, Task) else None
     encoder = method.encoder_for_export() if isinstance(method, Objective) else method.backbone
     Model(encoder, task, info).save_pretrained(model_dir)
-    atomic_write(run_dir / RESULT, json.dumps({"steps": fitted.steps, "metrics": metrics}, indent=1))
+    atomic_write(run_dir / RESULT, to_json({"steps": fitted.steps, "metrics": metrics}))
     return RunResult(run_dir=run_dir, model_dir=model_dir, metrics=metrics)
 
 
