@@ -18,6 +18,7 @@ PIPELINES = {
     "classification": "image-classification",
     "segmentation": "image-segmentation",
     "keypoints": "keypoint-detection",
+    "biometry": "keypoint-detection",
 }
 NOT_CLINICAL = "For research. **Not for clinical use**: it is no medical device and was not validated as one."
 
@@ -54,6 +55,9 @@ def model_card(config: Mapping[str, Any], parameters: int) -> str:
         lines += [f"- task: {_text(task['name'])}"]
         if task.get("classes"):
             lines += [f"- classes: {', '.join(_text(name) for name in task['classes'])}"]
+    sets = _sets(task)
+    if sets:
+        lines += [f"- point sets, one chosen at each use: {', '.join(_text(name) for name in sets)}"]
     lines += [
         "",
         "## Use",
@@ -63,9 +67,17 @@ def model_card(config: Mapping[str, Any], parameters: int) -> str:
         "",
         'model = insonate.load("this/folder-or-id")',
     ]
-    lines += [f'result = model.{"predict" if task else "embed"}("study.dcm")', "```", ""]
+    chosen = f', task="{_text(sets[0])}"' if sets else ""
+    lines += [f'result = model.{"predict" if task else "embed"}("study.dcm"{chosen})', "```", ""]
     lines += _data(info.get("data") or {}) + _metrics(info.get("metrics") or {}) + _recipe(info.get("recipe"))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _sets(task: Mapping[str, Any] | None) -> list[str]:
+    """Names by which a task of several point sets is asked for one."""
+    if task is None or not isinstance(task.get("points"), list | tuple):
+        return []
+    return [*task["points"], *(task.get("extra_heads") or {})]
 
 
 def synthetic(info: Mapping[str, Any]) -> bool:
