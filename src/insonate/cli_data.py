@@ -316,11 +316,15 @@ def data_phantom(
     ef_pct: Annotated[float | None, typer.Option(help="ejection fraction of all hearts; else drawn")] = None,
     ga_weeks: Annotated[float | None, typer.Option(help="age of all fetuses, 14 to 40; else drawn")] = None,
     degraded: Annotated[
-        float, typer.Option(help="share of heart clips with lost contact and dropped frames")
+        float, typer.Option(help="share of clips with lost contact and dropped frames")
     ] = 0.0,
     overlays: Annotated[
-        float, typer.Option(help="share of heart studies with a machine's text and graphics in the picture")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="share of studies with a machine's text and graphics in the picture; else 1 of hearts, 0 of "
+            "others"
+        ),
+    ] = None,
     size: Annotated[int, typer.Option(min=32, max=4096, help="height and width in pixels")] = 256,
     formats: Annotated[str, typer.Option(help="png, mp4, dicom; with commas between")] = "png",
     workers: AnyWorkers = None,

@@ -84,3 +84,27 @@ def test_planes_of_a_fetus_are_of_one_fetus():
     assert head["patient_id"] == abdomen["patient_id"] == femur["patient_id"]
     assert head["ga_weeks"] == abdomen["ga_weeks"] == femur["ga_weeks"]
     assert len({row["series_id"] for row in (head, abdomen, femur)}) == 3
+
+
+def test_a_machine_draws_over_its_pictures_only_where_asked():
+    plain = render(Order(scene="cervix", seed=5, patient=0, item=0, size=192))
+    marked = render(Order(scene="cervix", seed=5, patient=0, item=0, size=192, overlays=1.0))
+    assert marked.row["burned_in"]
+    assert not plain.row["burned_in"]
+    assert "overlay_mask_path" not in plain.masks
+    drawn = marked.masks["overlay_mask_path"] > 0
+    assert np.array_equal(marked.frames[0][~drawn], plain.frames[0][~drawn])
+    assert (marked.frames[0][drawn] != plain.frames[0][drawn]).mean() > 0.9
+    assert np.array_equal(marked.mask, plain.mask)
+
+
+def test_a_degraded_clip_loses_contact_at_one_side_for_a_while():
+    clip = {"scene": "abdomen", "seed": 5, "patient": 1, "item": 0, "size": 64, "frames": 12}
+    good, bad = (render(Order(**clip, degraded=share)) for share in (0.0, 1.0))
+    start, stop = bad.row["contact_lost_s"]
+    assert "contact_lost_s" not in good.row
+    times = np.arange(12) / bad.row["fps"]
+    lost = (times >= start) & (times < stop)
+    change = np.abs(bad.frames.astype(float) - good.frames).mean((1, 2))
+    assert change[lost].min() > 2
+    assert change[0] == 0 or lost[0]

@@ -64,6 +64,7 @@ def test_age_of_all_fetuses_can_be_asked_for():
         ({"kind": "fetal", "ga_weeks": 50}, "50 weeks"),
         ({"kind": "lung", "ga_weeks": 20}, "of fetuses"),
         ({"kind": "lung", "ef_pct": 40}, "of hearts"),
+        ({"kind": "lung", "overlays": 2.0}, "with overlays"),
         ({"kind": "fetal", "views": ("A4C",)}, "of hearts"),
         ({"kind": "cava", "size": 2048, "formats": ("mp4",)}, "clips of 2048 px"),
         ({"kind": "head", "size": 100_000}, "100000 px"),

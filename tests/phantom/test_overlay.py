@@ -20,10 +20,10 @@ def drawn(vendor: str, size: int = 256) -> tuple[np.ndarray, np.ndarray, Screen]
     return shown, where, screen
 
 
-def test_every_sector_machine_has_a_style_of_its_own():
-    assert set(STYLES) == set(SECTOR)
-    pictures = {drawn(vendor)[0].tobytes() for vendor in SECTOR}
-    assert len(pictures) == len(SECTOR)
+def test_every_machine_has_a_style_of_its_own():
+    assert set(STYLES) == set(VENDORS)
+    pictures = {drawn(vendor)[0].tobytes() for vendor in VENDORS}
+    assert len(pictures) == len(VENDORS)
 
 
 @pytest.mark.parametrize("vendor", SECTOR)

@@ -6,14 +6,17 @@ An item is a pure function of (seed, patient, scene, number), so that it is the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from insonate.phantom.acquire import Faults
 from insonate.phantom.cast import ROLES, Shoot
+from insonate.phantom.overlay import STYLES, Facts, overlaid
 from insonate.phantom.painting import Painted
-from insonate.phantom.physics import PRE_ROLL, Frame, Labels, Machine, lattice, stream
+from insonate.phantom.physics import PRE_ROLL, Frame, Labels, Machine, Maps, lattice, stream
 from insonate.phantom.vendors import VENDORS
 
 
@@ -31,21 +34,29 @@ class Order:
     """None: as many as the scene's clip has"""
     ga_weeks: float | None = None
     """of a fetus; None draws it"""
+    degraded: float = 0.0
+    """odds that a clip has lost contact and dropped frames"""
+    overlays: float = 0.0
+    """odds that the study's machine draws over its pictures"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A rendered item: T H W frames, H W mask of frame 0, and the row of the manifest but for its paths."""
+    """A rendered item: T H W frames, H W masks by manifest column, and the row but for its paths."""
 
     frames: Frame
-    mask: Frame
+    masks: dict[str, Frame]
     row: dict[str, Any]
 
     @property
-    def masks(self) -> dict[str, Frame]:
-        """By manifest column."""
-        lesion = self.row.get("lesion_class") is not None
-        return {"mask_path" if lesion else f"{self.row['scene']}_mask_path": self.mask}
+    def mask(self) -> Frame:
+        """H W: of what the scene is about, at frame 0."""
+        return self.masks[_mask_column(self.row)]
+
+
+def _mask_column(row: dict[str, Any]) -> str:
+    """Lesions of all organs have one column, so that one model learns them."""
+    return "mask_path" if row.get("lesion_class") is not None else f"{row['scene']}_mask_path"
 
 
 def staged(order: Order) -> tuple[Painted, Machine]:
@@ -79,10 +90,34 @@ def render(order: Order) -> Item:
     operator = stream(order.seed, order.patient, f"operator/{order.scene}/{order.item}")
     machine.auto_gain(still, quantile=quantile, level=level, operator_db=float(operator.normal(0, 3)))
     count = scene.clip_frames if order.frames is None else order.frames
-    first = 0 if count == 1 else -PRE_ROLL
-    frames = machine.clip((scene.frame(cache, n / scene.fps) for n in range(first, count)), first=first)
-    mask = mask_of(scene, machine.screen.labels(still.label))
-    return Item(frames=frames, mask=mask, row=_row(order, scene, machine, count))
+    faults, first = _faults(order, count, scene.fps), 0 if count == 1 else -PRE_ROLL
+
+    def moments() -> Iterator[Maps]:
+        for number in range(first, count):
+            maps = scene.frame(cache, number / scene.fps)
+            yield maps if faults is None else faults.applied(maps, number / scene.fps)
+
+    frames = machine.clip(moments(), first=first)
+    row = _row(order, scene, machine, count)
+    masks = {_mask_column(row): mask_of(scene, machine.screen.labels(still.label))}
+    if faults is not None:
+        frames = faults.frozen(frames)
+        row["contact_lost_s"] = list(faults.lost_s)
+        row["dropped_frames"] = list(map(float, faults.dropped)) or None
+    row["burned_in"] = stream(order.seed, order.patient, "overlay").random() < order.overlays
+    if row["burned_in"]:
+        facts = Facts(
+            patient=f"{order.patient:05d}", view=scene.name.upper(), f_mhz=machine.vendor.f_mhz,
+            fps=scene.fps, depth_mm=scene.depth_mm,
+        )  # fmt: skip
+        style = replace(STYLES[machine.vendor.name], ecg=False)
+        frames, masks["overlay_mask_path"] = overlaid(frames, machine.screen, style, facts, [0.0] * count)
+    return Item(frames=frames, masks=masks, row=row)
+
+
+def _faults(order: Order, count: int, fps: float) -> Faults | None:
+    rng = stream(order.seed, order.patient, f"faults/{order.scene}/{order.item}")
+    return Faults.draw(rng, count, fps, (0,)) if count > 1 and rng.random() < order.degraded else None
 
 
 def mask_of(scene: Painted, label: Labels) -> Frame:

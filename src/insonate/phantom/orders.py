@@ -45,9 +45,9 @@ class PhantomSet:
     ga_weeks: float | None = None
     """of all fetuses; None draws one for each"""
     degraded: float = 0.0
-    """share of heart clips with lost contact and dropped frames"""
-    overlays: float = 1.0
-    """share of heart studies with a machine's graphics in the picture"""
+    """share of clips with lost contact and dropped frames"""
+    overlays: float | None = None
+    """share of studies with a machine's graphics in the picture; None: all of hearts, none of others"""
     seed: int = 0
     size: int = 256
     formats: Sequence[str] = ("png",)
@@ -79,10 +79,12 @@ class PhantomSet:
         if self.kind != HEART and (self.views, self.missing) != (VIEWS, 0.0):
             what = f"views that a study has or lacks are of hearts, not of kind {self.kind!r}"
             raise InsonateError(where, what, "Give --kind heart, or leave them out")
-        of_hearts = self.ef_pct, self.degraded, self.overlays
-        if not self._has(HEART, *HEARTS) and of_hearts != (None, 0.0, 1.0):
-            what = f"ejection fraction, lost contact and overlays are of hearts, not of kind {self.kind!r}"
-            raise InsonateError(where, what, "Give --kind heart, or leave them out")
+        if not self._has(HEART, *HEARTS) and self.ef_pct is not None:
+            what = f"an ejection fraction is of hearts, not of kind {self.kind!r}"
+            raise InsonateError(where, what, "Give --kind heart, or leave it out")
+        for name, share in (("degraded", self.degraded), ("with overlays", self.overlays)):
+            if share is not None and not 0 <= share <= 1:
+                raise InsonateError(where, f"{share:g} of the items {name}", "Choose 0 to 1")
         if self.ga_weeks is None:
             return
         if not self._has("head", "abdomen", "femur"):
@@ -107,9 +109,6 @@ class PhantomSet:
             raise InsonateError(where, f"a view twice in {', '.join(views)}", "Name each once")
         if not 0 <= self.missing < 1:
             raise InsonateError(where, f"{self.missing:g} of the views missing", "Choose 0 up to less than 1")
-        for name, share in (("degraded", self.degraded), ("with overlays", self.overlays)):
-            if not 0 <= share <= 1:
-                raise InsonateError(where, f"{share:g} of the items {name}", "Choose 0 to 1")
         low, high = EF_RANGE
         if self.ef_pct is not None and not low <= self.ef_pct <= high:
             what = f"an ejection fraction of {self.ef_pct:g} % is not modelled"
@@ -156,11 +155,12 @@ class PhantomSet:
         return HeartOrder(
             seed=self.seed, patient=patient, item=item, view=view, size=self.size,
             clip=self.format(number) != "png", ef_pct=self.ef_pct, degraded=self.degraded,
-            overlays=self.overlays, timed=self.format(number) == "dicom",
+            overlays=1.0 if self.overlays is None else self.overlays, timed=self.format(number) == "dicom",
         )  # fmt: skip
 
     def _scene(self, number: int, patient: int, item: int, scene: str) -> AnyOrder:
         return Order(
             scene=scene, seed=self.seed, patient=patient, item=item, size=self.size,
             frames=1 if self.format(number) == "png" else None, ga_weeks=self.ga_weeks,
+            degraded=self.degraded, overlays=self.overlays or 0.0,
         )  # fmt: skip

@@ -63,6 +63,15 @@ STYLES = {
     "Oldfield": Style(
         ticks="left", ink=160, text=("PHANTOM", "{patient}", "{view} {f_mhz:.1f}M"), right=True
     ),
+    "Fern": Style(grey_bar=True, focus=True, marker="F", text=("SYNTHETIC {patient}", "{view}", "TIb 0.4")),
+    "Willow": Style(ticks="left", ink=180, text=("PHANTOM", "{f_mhz:.1f} MHz {depth_cm:.0f} cm"), right=True),
+    "Bracken": Style(
+        focus=True, ink=255, text=("SYN {patient}  {view}", "FR {fps:.0f}  MI 0.9", "{depth_cm:.1f} cm")
+    ),
+    "Clover": Style(marker="C", ink=210, text=("SYNTHETIC", "{view} {f_mhz:.1f} MHz")),
+    "Sorrel": Style(ticks="left", grey_bar=True, ink=170, text=("PHANTOM {patient}",), right=True),
+    "Slate": Style(focus=True, text=("SYNTHETIC {patient}", "{view} L{f_mhz:.0f}")),
+    "Basalt": Style(ticks="left", ink=160, marker="B", text=("PHANTOM", "{depth_cm:.1f}cm"), right=True),
 }
 
 

@@ -34,7 +34,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
     ef_pct: float | None = None,
     ga_weeks: float | None = None,
     degraded: float = 0.0,
-    overlays: float = 1.0,
+    overlays: float | None = None,
     seed: int = 0,
     size: int = 256,
     formats: Sequence[str] = ("png",),
@@ -56,8 +56,9 @@ def generate(  # noqa: PLR0913 each is an option of its own
         missing: share of its views that a heart study lacks, 0 up to but not including 1.
         ef_pct: ejection fraction of all hearts; None draws one for each.
         ga_weeks: gestational age of all fetuses; None draws one for each.
-        degraded: share of the heart clips with lost contact and dropped frames, 0 to 1.
-        overlays: share of the heart studies with the machine's graphics and text in the picture, 0 to 1.
+        degraded: share of the clips with lost contact and dropped frames, 0 to 1.
+        overlays: share of the studies with the machine's graphics and text in the picture, 0 to 1; None: all
+            of hearts, none of others.
         seed: another seed, other patients.
         size: height and width in pixels; even for "mp4".
         formats: "png", "mp4", "dicom"; the items take turns. Videos and DICOM are clips: a beat of a heart, a
