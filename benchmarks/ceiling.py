@@ -1,7 +1,8 @@
 """How fast a machine could go: the rate of its matrix products, and the products that a run needs.
 
 A run of F floating-point operations in matrix products takes at least F / ceiling, whatever the code around
-them: the limit of a ratio is the reference's time over that of our operations at the ceiling.
+them: no ratio is above the reference's time over that of our operations at the ceiling. Nearer is the bound
+by kernels: the time that our products, attentions and optimiser take themselves, with nothing between them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 SHAPES = ((1728, 384, 1536), (1728, 1536, 384), (784, 384, 1152))
 """rows, inputs, outputs of linear layers of a ViT-S, whose rates the ceiling is the best of"""
 TRIES = 15
+KERNELS = {
+    "aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise", "aten::mkldnn_convolution",
+    "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::convolution_backward",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward", "aten::_fused_adamw_",
+}  # fmt: skip
 
 
 def gemm_ceiling(device: str) -> float:
@@ -43,6 +49,14 @@ def seconds(run: Callable[[], object], device: str) -> float:
     run()
     torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def kernel_seconds(run: Callable[[], object]) -> float:
+    """CPU seconds inside matrix products, attentions, convolutions and the optimiser's kernel in one call."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run()
+    times = [one.self_cpu_time_total for one in profile.key_averages() if one.key in KERNELS]
+    return sum(times) / 1e6
 
 
 def operations(run: Callable[[], object]) -> int:
