@@ -13,7 +13,7 @@ from pydicom import dcmread
 from insonate.cli import main
 from insonate.data.media import probe, read_frames, write_dicom, write_png, write_video
 from insonate.data.sample import Meta
-from insonate.data.spacing import Spacing
+from insonate.data.spacing import Region, Spacing, Step
 from insonate.data.structured_report import Measurements, write_report
 from insonate.deploy import predict_media
 from insonate.deploy.measured import NO_ECHOES, NO_SCALE, Known, said_about, trace_of
@@ -87,6 +87,11 @@ def test_what_is_doubtful_is_told_once(tmp_path, still, loop):
     assert said_about(dark, [found("HC", HEAD)], Known()).warnings == (NO_ECHOES,)
     beyond = HEAD + np.array([0, 15])
     assert said_about(still, [found("HC", beyond)], Known()).warnings == ("outside the picture: p1",)
+    step = Step(per_px=0.5, unit="mm")
+    half = Region(name="2d", box=(0, 0, 60, 80), across=step, down=step)
+    dual = found("HC", HEAD)
+    dual = replace(dual, meta=replace(dual.meta, regions=(half,)))
+    assert said_about(still, [dual], Known()).warnings == ("outside the region that the file calibrates: p2",)
     frames = [vein(10, i) for i in range(5)] + [replace(vein(10, 5), warnings=("no clear place for p0",))]
     assert said_about(loop, frames, Known()).warnings == ("no clear place for p0 (1 of 6 frames)",)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from insonate.data.media import MediaInfo, read_frames
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.sector import has_echoes
-from insonate.data.spacing import Spacing
+from insonate.data.spacing import Region, Spacing
 from insonate.hub.frames import frames_of
 from insonate.measure.derived import fetus
 from insonate.measure.figures import FIGURES
@@ -152,8 +152,20 @@ def _of_points(prediction: Prediction) -> list[str]:
     size = np.array(prediction.meta.original_hw[::-1])
     points_xy = prediction.value  # NaN is not outside
     outside = np.any((points_xy < -0.5) | (points_xy > size - 0.5), axis=-1)  # K
-    named = [prediction.names[i] for i in np.flatnonzero(outside)]
-    return [*found, f"outside the picture: {', '.join(named)}"] if named else found
+    beyond = np.isfinite(points_xy).all(axis=-1) & ~outside & ~_calibrated(points_xy, prediction.meta.regions)
+    for where, which in (("the picture", outside), ("the region that the file calibrates", beyond)):
+        if which.any():
+            found.append(f"outside {where}: {', '.join(prediction.names[i] for i in np.flatnonzero(which))}")
+    return found
+
+
+def _calibrated(points_xy: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
+    """Which points lie in a region whose axes are lengths, K; all, where the file names none."""
+    boxes = np.array([region.box for region in regions if region.spacing is not None])  # R 4
+    if not len(boxes):
+        return np.ones(len(points_xy), dtype=bool)
+    low, high = boxes[:, None, :2] - 0.5, boxes[:, None, 2:] - 0.5  # R 1 2
+    return np.asarray(((points_xy >= low) & (points_xy <= high)).all(axis=-1).any(axis=0))
 
 
 def _some_frames(path: Path, count: int) -> np.ndarray:
