@@ -108,7 +108,7 @@ def compare(name: str, sides: Sides, options: argparse.Namespace) -> dict[str, A
         "compiled": options.compile,
         "seed": options.seed,
         "machine": machine(options),
-        "limit": limit(sides, wall if on_clock(sides, options) else process, options.device),
+        "limit": limit(sides, wall, process, options.device),
     }
 
 
