@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -123,3 +124,33 @@ def test_damage_is_no_colour() -> None:
     data[2] = data[2][: len(data[2]) // 2]
     with pytest.raises(ValueError, match="remature end"):
         stacked(data)
+
+
+@settings(max_examples=150)
+@given(
+    place=st.floats(0, 1),
+    value=st.integers(0, 255),
+    in_header=st.booleans(),
+    form=st.sampled_from(sorted(FORMS)),
+)
+def test_whatever_is_damaged_pixels_are_those_of_the_plain_way_or_none(
+    place: float, value: int, in_header: bool, form: str
+) -> None:
+    good = coded(uncoloured(SPECKLE[0]), **FORMS[form])
+    whole = start_of(good)
+    assert whole is not None
+    first, last = (2, len(whole.data)) if in_header else (len(whole.data), len(good))
+    at = min(last - 1, int(first + place * (last - first)))
+    damaged = good[:at] + bytes([value]) + good[at + 1 :]
+    start = start_of(damaged)
+    if start is None or (start.coded.height, start.coded.width) != (HEIGHT, WIDTH) or not start.coded.ycc:
+        return
+    try:
+        expected = simplejpeg.decode_jpeg(damaged, colorspace="RGB")
+    except ValueError:
+        with pytest.raises(ValueError, match=r"\w"):
+            stacked([good, damaged])
+        return
+    frames = stacked([good, damaged])
+    frames = np.repeat(frames[..., None], 3, axis=-1) if frames.ndim == 3 else frames
+    assert np.array_equal(frames[1], expected)

@@ -158,18 +158,28 @@ def _tables_without_chroma(coded: Jpeg, bodies: dict[int, list[bytes]], selector
 
 
 def _first_codes(bodies: list[bytes]) -> dict[int, int]:
-    """Bits of each table's first code, where that stands for 0: no coefficient, or the end of a block."""
+    """Bits of each sound table's first code where that stands for 0: no coefficient, or a block's end."""
     found: dict[int, int] = {}
     for body in bodies:
         at = 0
         while at + 17 <= len(body):
-            counts = body[at + 1 : at + 17]
-            first = next((bits for bits, count in enumerate(counts, 1) if count), None)
-            found.pop(body[at], None)
-            if first is not None and body[at + 17 : at + 18] == b"\0":
-                found[body[at]] = first
+            number, counts = body[at], body[at + 1 : at + 17]
+            symbols = body[at + 17 : at + 17 + sum(counts)]
+            found.pop(number, None)
+            if symbols[:1] == b"\0" and _sound(counts) and (number >> 4 or max(symbols) < 16):
+                found[number] = next(bits for bits, count in enumerate(counts, 1) if count)
             at += 17 + sum(counts)
     return found
+
+
+def _sound(counts: bytes) -> bool:
+    """Whether there are codes enough for so many symbols of each length; that of ones alone is none."""
+    code = 0
+    for bits, count in enumerate(counts, 1):
+        code = 2 * code + count
+        if count and code >= 1 << bits:
+            return False
+    return True
 
 
 def _segment(marker: int, body: bytes) -> bytes:
