@@ -84,6 +84,17 @@ def test_dciodvfy_finds_no_error(tmp_path):
     assert "Error" not in told
 
 
+@pytest.mark.parametrize("name", ["cornerstone_no-pixel-spacing_3regions", "fodicom_DIRW0007_ACUSON_65f",
+                                  "orthanc_MINDRAY_RLE_YBR_FULL", "dicomparser_ACUSON_echo_8f"])  # fmt: skip
+def test_dciodvfy_finds_no_error_in_reports_on_real_files(shared_data, tmp_path, name):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("needs dciodvfy (apt install dicom3tools)")
+    source = shared_data / "dicom_us" / f"{name}.dcm"
+    path = write_report(tmp_path / "sr.dcm", [measured(source)], model="m", version="1")
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    assert "Error" not in done.stdout + done.stderr
+
+
 def test_a_header_of_another_time_is_put_right(tmp_path):
     path = medium(tmp_path / "a.dcm", frames=1)
     header = dcmread(path)
