@@ -16,6 +16,9 @@ from insonate.tasks.biometry import MEAN_SCORES
 from insonate.tasks.certainty import NEAR_PX
 
 
+EXPLAINED = "How to read this"
+
+
 def evaluation_sections(
     evaluation: Evaluation,
     predictions: Sequence[Prediction],
@@ -40,7 +43,7 @@ def evaluation_sections(
         Section("Measurements", measurements_table(predictions, truths)),
         Section("Predictions", evaluation.examples),
         Section("Learning curve", curves),
-        Section("How to read this", [Text(_method(evaluation))]),
+        Section(EXPLAINED, [Text(_method(evaluation))]),
     ]
 
 
@@ -142,8 +145,14 @@ def sets_sections(
     lines: list[Part] = [] if run_dir is None else list(learning_curves(run_dir / "metrics.jsonl"))
     return [
         Section("All tasks", [table, success_chart(curves)]),
-        *(Section(f"{name}: {one.title}", one.parts) for name, page in pages.items() for one in page),
+        *(
+            Section(f"{name}: {one.title}", one.parts)
+            for name, page in pages.items()
+            for one in page
+            if one.title != EXPLAINED
+        ),
         Section("Learning curve", lines),
+        Section(EXPLAINED, [Text(_method(whole))]),
     ]
 
 
@@ -204,7 +213,7 @@ def _method(evaluation: Evaluation) -> str:
         f"bootstrap over patients ({RESAMPLES} resamples; {POOLED_RESAMPLES} for metrics over all items at "
         "once); with few patients they are too narrow. "
     )
-    if not evaluation.trivial:
+    if not any(one.trivial for one in (evaluation, *evaluation.sets.values())):
         return text + "No training labels were at hand, so the answer without looking is missing."
     return (
         text

@@ -86,7 +86,8 @@ def evaluate_model(  # noqa: PLR0913  each is the user's to set
         evaluation, sections = _one(own, asked, run_dir)
     else:
         evaluation, sections = _several(own, asked, run_dir)
-    title = f"{evaluation.kind} of {evaluation.task} on {split}"
+    what = f"{len(evaluation.sets)} tasks" if evaluation.sets else f"{evaluation.kind} of {evaluation.task}"
+    title = f"{what} on {split}"
     report = render_report(title, sections, synthetic=evaluation.synthetic)
     atomic_write_all({out / "report.html": report, out / "evaluation.json": to_json(evaluation.to_dict())})
     return evaluation
