@@ -15,7 +15,6 @@ from insonate.tasks.base import Prediction
 from insonate.tasks.biometry import MEAN_SCORES
 from insonate.tasks.certainty import NEAR_PX
 
-
 EXPLAINED = "How to read this"
 
 
