@@ -43,7 +43,7 @@ def data_scan(
     """List a folder's media in a manifest.
 
     Files that cannot be read are named on stderr. A manifest that is there is brought up to date: only new
-    and changed files are read, labels stay.
+    and changed files are read, labels stay. A scan that was cut off goes on where it was.
     """
     from insonate.data.scan import scan
     from insonate.progress import tracked
