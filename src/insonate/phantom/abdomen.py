@@ -90,12 +90,12 @@ class Abdomen(Painted):
 
     def _wall(self, canvas: Canvas, outline: Array, x: Array, z: Array) -> None:
         low, fat = self.texture.low, np.float32(self.fat_mm)
-        canvas.fill(outline <= 0, -4 + 2 * low(x, z, 2, 22), 0.55, label=ABDOMEN, echoes=0.2)
+        canvas.fill(outline <= 0, -5 + 2 * low(x, z, 2, 22), 0.55, label=ABDOMEN, echoes=0.2)
         canvas.fill(outline < -0.9, -11 + 1.5 * low(x, z, 3, 23))
         muscle = (outline < -fat) & (outline > -fat - np.float32(0.045 * self.b))
         canvas.fill(muscle, -15 + 1.5 * low(x, z, 3, 24))
         broken = np.clip(0.8 + 0.5 * low(x, z, 6, 25), 0.1, 1.8)
-        canvas.echo(outline + 0.5, 2.0 * broken, width_mm=0.7, power=2)
+        canvas.echo(outline + 0.7, 3.4 * broken, width_mm=0.9, power=4)
         canvas.echo(outline + fat + 0.045 * self.b, 0.8 * broken, width_mm=0.6, power=3)
         # a beam that grazes the skin is bent away: edge shadows
         grazing = 1 - canvas.grid.along_beam(outline) ** 2

@@ -105,12 +105,12 @@ class Femur(Painted):
         facing = grid.along_beam(shaft)
         broken = np.clip(0.85 + 0.25 * low(u, v, 4, 26) + 0.15 * low(u, v, 1.6, 27), 0.3, 1.5)
         level = 5 + self.bone_db + 5 * facing**2 + 1.5 * low(u, v, 2, 28)
-        canvas.blend(shaft, 0.5, level, 4.0)
+        canvas.blend(shaft, 0.5, level, 2.0)
         canvas.label[shaft < 0] = FEMUR
         canvas.echo(shaft + 0.4, 4.5 * broken, width_mm=0.75, power=3)
         # young bone lets some sound through
         hard = float(np.clip((self.fetus.ga_weeks - 14) / 20, 0.1, 1))
-        canvas.block(shaft < 0, 4 + 9 * hard * facing)
+        canvas.block(shaft < 0, 3 + 8 * hard * facing)
         # short echoes between bone and probe, fading in the shadow
         behind = np.cumsum(np.cumsum(shaft < 0, 0) > 0, 0) * np.float32(grid.step_mm)
         canvas.level_db += 7 * ridge(behind, 2.5 * self.half_mm) * (behind > 0)

@@ -7,6 +7,7 @@ abdomen and femur that go together; cephalic index 78.3 ± 4.4 %. Echo levels: s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,13 @@ from insonate.measure.ellipse import ellipse_perimeter
 from insonate.measure.growth import SIZE_WEEKS, size_at_intergrowth
 from insonate.phantom.painting import Canvas
 from insonate.phantom.physics import Array
-from insonate.phantom.scene import Texture
+from insonate.phantom.scene import Texture, ridge
 
+Low = Callable[..., Array]
 SHARED = 0.6
 """correlation of the standard scores of two sizes of one fetus"""
 LARGEST_SD = 2.5
-FLUID_DB, TISSUE_DB = -32.0, -8.0
+FLUID_DB, TISSUE_DB = -36.0, -8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +95,39 @@ class Womb:
         belly = z - np.float32(self._belly_mm) - 1.2 * np.sin(x / 30 + np.float32(waves[1]))
         outer = np.float32(far_mm + self._bottom_mm) - z + 4 * np.sin(x / 27 + np.float32(waves[2]))
         outer += 2 * low(x, z, 15, 2)
-        tissue = TISSUE_DB + 1.8 * low(x, z, 4) + 3.2 * low(x, z, 13, 5)
-        canvas.fill(inner > -1e6, tissue, 0.5)
-        canvas.fill((inner > 0) & (outer > 0) & (fetus > 0), self.fluid_db + 1.5 * low(x, z, 9, 6), 0.05)
-        # limbs, cord and membranes: grey things in the fluid
-        things = low(x, 1.2 * z, 11, 7) - 0.75 - np.maximum(5 - fetus, 0) / 5
-        canvas.blend(np.where((inner > 0) & (outer > 0), -6 * things, 1), 2.5, tissue - 2, 0.5)
-        layers = TISSUE_DB + 1 + 3.5 * low(0.25 * x, z, 1.6, 8) + 2 * low(x, z, 6, 9)
-        canvas.fill(belly < 0, layers, 0.55)
-        if not self._placenta:
-            wall = (inner < 0) & (belly >= 0)
-            canvas.fill(wall, -11 + 1.5 * low(x, z, 4, 10) + 1.5 * low(0.4 * x, z, 2, 11), 0.55)
         broken = np.clip(0.5 + 0.8 * low(x, z, 11, 12), 0, 1.6)
+        self._behind(canvas, low, (inner, outer, fetus))
+        self._things(canvas, low, (inner, outer, fetus), broken)
+        self._walls(canvas, low, belly, inner)
         canvas.echo(belly, 0.3 * broken, width_mm=0.6, power=4)
         canvas.echo(inner, 0.55 * broken, width_mm=0.6, power=3)
         canvas.echo(outer, 0.9 * broken, width_mm=0.7, power=3)
+
+    def _behind(self, canvas: Canvas, low: Low, places: tuple[Array, Array, Array]) -> None:
+        """Fluid around the fetus, and behind it the far wall, which runs in streaks across the beam."""
+        x, z = canvas.grid.x_mm, canvas.grid.z_mm
+        inner, outer, fetus = places
+        streaks = low(0.3 * x, z, 2.4, 5) + 0.7 * low(x, z, 3, 13)
+        tissue = TISSUE_DB + 2.2 * streaks + 4.5 * low(x, z, 15, 14)
+        canvas.fill(inner > -1e6, tissue, 0.5)
+        fluid = (inner > 0) & (outer > 0) & (fetus > 0)
+        canvas.fill(fluid, self.fluid_db + 1.5 * low(x, z, 9, 6), 0.05)
+
+    def _things(self, canvas: Canvas, low: Low, places: tuple[Array, Array, Array], broken: Array) -> None:
+        """Limbs, cord and membranes: grey things in the fluid, with outlines."""
+        x, z = canvas.grid.x_mm, canvas.grid.z_mm
+        inner, outer, fetus = places
+        things = low(x, 1.2 * z, 12, 7) - 0.5 - np.maximum(4 - fetus, 0) / 3
+        edge = np.where((inner > 0) & (outer > 0) & (fetus > 1), -6 * things, 1)
+        grain = TISSUE_DB - 1 + 2 * low(x, z, 2.2, 15) + 3 * low(x, z, 7, 16)
+        canvas.blend(edge, 1.5, grain, 0.5)
+        canvas.blend(edge + 4.5, 1.5, grain - 7, 0.5)
+        canvas.spec += (0.45 * ridge(edge, 0.7) * broken * (edge != 1)).astype(np.float32)
+
+    def _walls(self, canvas: Canvas, low: Low, belly: Array, inner: Array) -> None:
+        """Dark fat and muscle between bright sheets; then placenta, bright and even, or uterine muscle."""
+        x, z = canvas.grid.x_mm, canvas.grid.z_mm
+        sheets = ridge(low(0.16 * x, z, 3.2, 8), 0.3) * np.clip(0.6 + 0.7 * low(x, z, 16, 17), 0, 1.5)
+        canvas.fill(belly < 0, -13 + 10 * sheets + 2 * low(x, z, 5, 9), 0.55)
+        grain = -4.5 + 0.9 * low(x, z, 2, 10) if self._placenta else -12 + 1.6 * low(0.3 * x, z, 2, 11)
+        canvas.fill((inner < 0) & (belly >= 0), grain + 1.2 * low(x, z, 14, 18), 0.55)

@@ -104,8 +104,9 @@ class Lung(Painted):
         """half of the space between the ribs"""
         self.middle_mm = float(rng.normal(0, 2))
         self.rib_mm = float(rng.uniform(5.5, 8))
-        self.depth_mm = float(np.clip(self.pleura_mm * rng.uniform(3.2, 4.2), 48, max(1.25 * width_mm, 56)))
-        self.slope, self.waves = float(rng.normal(0, 0.03)), rng.uniform(0, 2 * math.pi, 3)
+        self.depth_mm = float(np.clip(self.pleura_mm * rng.uniform(3.2, 5.5), 48, max(1.25 * width_mm, 56)))
+        self.slope, self.waves = float(rng.normal(0, 0.06)), rng.uniform(0, 2 * math.pi, 3)
+        self.ribs = (-1.0, 1.0) if rng.random() < 0.6 else (float(rng.choice([-1.0, 1.0])),)
         self.breath = float(rng.uniform(12, 22)) / 60, float(rng.uniform(0, 2 * math.pi))
         self.slide_mm = float(rng.uniform(6, 12)) if pleura.slides else 0.0
 
@@ -148,7 +149,11 @@ class Lung(Painted):
 
     def _shadowed(self, grid: Grid) -> np.ndarray:
         """R L: behind a rib."""
-        return (np.abs(self._along(grid)) > self.gap_mm) & (self._below(grid) > 0)
+        s = self._along(grid)
+        behind = np.zeros(s.shape, dtype=bool)
+        for side in self.ribs:
+            behind |= side * s > self.gap_mm
+        return behind & (self._below(grid) > 0)
 
     def _along(self, grid: Grid) -> Array:
         """R L: where the beam met the depth of the pleura."""
@@ -189,7 +194,8 @@ class Lung(Painted):
     def _air(self, canvas: Canvas, s: Array, below: Array) -> None:
         """Nothing but echoes that wander between pleura and probe, ever fainter; and the A-lines."""
         low, r = self.texture.low, canvas.grid.r_mm[:, None]
-        dirt = -14 - FADE_DB_MM * below + 2 * low(s, 0.6 * below, 4, 27) + 1.5 * low(3 * s, below, 9, 28)
+        streaks = low(0.4 * s, below, 1.6, 27) + low(s, 0 * below, 5, 28) + low(s, 0.5 * below, 9, 45)
+        dirt = -11 - FADE_DB_MM * below + 1.8 * streaks
         air = below > 0
         canvas.fill(air, dirt, 0.5, label=AIR, echoes=0.0)
         if self.pleura.lung_class in {"b_lines", "consolidation", "effusion"}:
@@ -197,8 +203,10 @@ class Lung(Painted):
         for number in range(1, 5):
             # the beam went to the pleura `number` + 1 times
             away = (below + r * 0) - number * np.float32(self.pleura_mm)
-            line = 10 ** ((4 - 7.5 * number) / 20) * ridge(away, 0.7 + 0.25 * number)
-            canvas.spec += (line * np.clip(0.9 + 0.35 * low(s, below, 9, 29), 0.2, 1.5)).astype(np.float32)
+            line = 10 ** ((5 - 7 * number) / 20) * ridge(away, 0.55 + 0.15 * number)
+            shown = np.clip(0.55 + 0.75 * low(s, 0 * below + 3 * number, 7, 29), 0, 1.5)
+            line = line + 0.4 * line * ridge(away - 2.2, 0.8)
+            canvas.spec += (line * shown).astype(np.float32)
 
     def _line(self, canvas: Canvas, s: Array, below: Array) -> None:
         low = self.texture.low
@@ -231,8 +239,9 @@ class Lung(Painted):
         inside = np.where(below > 1.2, torn, 9.0)
         canvas.blend(inside, 0.8, -8.5 + 2 * low(s, below, 1.8, 38) + 1.5 * low(s, below, 5, 39), 0.5)
         canvas.label[inside < 0] = CONSOLIDATION
-        bronchi = ridge(low(s, 0.6 * below, 4.5, 40), 0.09) * (low(s, below, 3, 41) > -0.2)
-        canvas.level_db += 11 * bronchi * soft(inside + 1.5, 1.0)
+        # air left in the bronchi: bright dots, and here and there a branch along the beam
+        dots = np.clip(low(s, below, 1.7, 40) - 1.5, 0, 1) + ridge(low(s, 0.45 * below, 4.5, 46), 0.06)
+        canvas.level_db += 12 * np.clip(dots * (low(s, below, 5, 41) > -0.3), 0, 1) * soft(inside + 1, 1.0)
         canvas.spec += (1.1 * ridge(inside, 0.7) * np.clip(low(s, below, 2, 42) + 0.6, 0, 1.8)).astype(
             np.float32
         )
@@ -255,7 +264,7 @@ class Lung(Painted):
     def _ribs(self, canvas: Canvas, s: Array, r: Array) -> None:
         low = self.texture.low
         top = np.float32(self.pleura_mm - self.rib_mm - 1.5)
-        for side in (-1.0, 1.0):
+        for side in self.ribs:
             own = side * s - np.float32(self.gap_mm + 7.5)
             face = r - top - own**2 / 22 - 0.3 * low(s, 0 * r, 4, 60)
             rib = (np.abs(own) < 7.5) & (face > 0) & (face < 2.2)
