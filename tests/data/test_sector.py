@@ -100,12 +100,62 @@ def test_level_writing_in_echoes_is_found_and_speckle_is_not(colour, size):
     assert covered[ink].mean() > 0.95, box
 
 
-def test_power_doppler_is_no_writing():
+def covered(frames, **flow):
+    found = np.zeros(frames.shape[1:3], bool)
+    for left, top, right, bottom in find_text(frames, **flow):
+        found[top:bottom, left:right] = True
+    return found
+
+
+@pytest.mark.parametrize("slant", [-90, -45, -12, 20, 60, 90])
+def test_slanted_writing_is_found(slant):
+    frames, _ = phantom("Slate")
+    word = Image.new("L", (110, 26))
+    ImageDraw.Draw(word).text((3, 2), "SMITH JO", 255, font_size=20)
+    word = word.rotate(slant, expand=True, resample=Image.Resampling.BICUBIC)
+    picture = Image.fromarray(np.clip(frames[0], 0, 120))
+    picture.paste(255, (60, 60), word)
+    ink = np.asarray(picture) > 180
+    assert covered(np.asarray(picture)[None])[ink].mean() > 0.95
+
+
+def test_faint_writing_of_one_grey_is_found():
+    frames, _ = phantom("Slate")
+    picture = Image.fromarray(np.clip(frames[0] // 3, 0, 60))
+    ImageDraw.Draw(picture).text((40, 90), "12.03.1961", 110, font_size=18)
+    ink = np.asarray(picture) > 90
+    assert covered(np.asarray(picture)[None])[ink].mean() > 0.95
+
+
+def test_writing_that_changes_on_the_way_is_found():
+    pictures = []
+    for text in ("RIGHT HIP", "LEFT HIP B"):
+        picture = Image.new("L", (200, 120), 30)
+        ImageDraw.Draw(picture).text((30, 50), text, 255, font_size=18)
+        pictures.append(np.asarray(picture))
+    for frames in (np.stack(pictures), np.stack([pictures[0]] * 8 + [pictures[1]] * 8)):
+        assert covered(frames)[frames.max(0) > 128].mean() > 0.95
+
+
+@pytest.mark.parametrize("told", [(), ((40, 80, 250, 130),)])
+def test_power_doppler_is_no_writing(told):
+    """Specks as large as letters, in a row, each of nearly one hue, and no two of the same."""
     rng = np.random.default_rng(3)
-    picture = Image.new("RGB", (320, 240), (40, 40, 40))
-    pixels = np.asarray(picture).copy()
+    pixels = np.full((240, 320, 3), 40, np.uint8)
     for x in range(60, 240, 14):
+        hue = rng.integers(0, 255)
         pixels[100:112, x : x + 8, 0] = 255
-        pixels[100:112, x : x + 8, 1] = rng.integers(0, 255, (12, 8))
+        pixels[100:112, x : x + 8, 1] = np.clip(hue + rng.integers(-25, 25, (12, 8)), 0, 255)
         pixels[100:112, x : x + 8, 2] = 0
-    assert find_text(pixels[None]) == []
+    assert not covered(pixels[None], flow=told).any()
+
+
+def test_coloured_writing_over_flow_is_found():
+    rng = np.random.default_rng(3)
+    pixels = np.full((240, 320, 3), 40, np.uint8)
+    pixels[60:90, 60:240, 0] = 255
+    pixels[60:90, 60:240, 1] = rng.integers(0, 255, (30, 180))
+    pixels[60:90, 60:240, 2] = 0
+    picture = Image.fromarray(pixels)
+    ImageDraw.Draw(picture).text((70, 96), "SMITH", "cyan", font_size=18)
+    assert covered(np.asarray(picture)[None])[np.asarray(picture)[..., 2] > 200].mean() > 0.95

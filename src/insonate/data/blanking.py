@@ -122,6 +122,11 @@ def _sectors(frames: np.ndarray, info: MediaInfo, templates: Templates | None) -
     return [] if whole is None else [whole]
 
 
+def _flow(info: MediaInfo) -> list[Box]:
+    """Where the file says that Doppler colour is."""
+    return [region.box for region in info.regions if region.name == "colour" and region.across is not None]
+
+
 def _kept(sectors: list[Sector], info: MediaInfo) -> Mask:
     keep = np.zeros((info.height, info.width), bool)
     for sector in sectors:
