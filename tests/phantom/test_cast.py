@@ -21,7 +21,7 @@ MEASURES = {
 @pytest.fixture(scope="module")
 def items():
     return {
-        name: [render(Order(scene=name, seed=5, patient=p, item=0, size=192)) for p in range(3)]
+        name: [render(Order(scene=name, seed=5, patient=p, item=0, size=160)) for p in range(3)]
         for name in ROLES
     }
 
@@ -71,7 +71,7 @@ def test_mask_holds_the_values_of_the_scene_and_the_picture_is_neither_black_nor
 
 @pytest.mark.parametrize("scene", ROLES)
 def test_same_order_same_bytes_and_another_patient_another_picture(scene, items):
-    again = render(Order(scene=scene, seed=5, patient=1, item=0, size=192))
+    again = render(Order(scene=scene, seed=5, patient=1, item=0, size=160))
     assert again.frames.tobytes() == items[scene][1].frames.tobytes()
     assert again.row == items[scene][1].row
     assert items[scene][0].frames.tobytes() != items[scene][1].frames.tobytes()

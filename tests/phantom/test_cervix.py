@@ -51,5 +51,5 @@ def test_lengths_are_as_drawn_and_short_necks_open_more_often():
 
 
 def test_an_impossible_length_is_told():
-    with pytest.raises(InsonateError, match="cervix of 80 mm"):
+    with pytest.raises(InsonateError, match="80 mm is not modelled"):
         Neck.draw(stream(0, 0, "anatomy"), length_mm=80)

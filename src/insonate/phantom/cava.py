@@ -14,11 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from insonate.errors import InsonateError
 from insonate.measure.venous import right_atrial_pressure
 from insonate.phantom.painting import Canvas, Painted
 from insonate.phantom.physics import Array, Grid, Lattice
-from insonate.phantom.scene import Truth, ellipse_distance, into, out_of, segment_distance
+from insonate.phantom.scene import Truth, ellipse_distance, into, modelled, out_of, segment_distance
 
 LIVER, CAVA, HEPATIC, ATRIUM, LUNG, CHEST = range(6)
 WIDEST_MM, COLLAPSE_PERCENT = (8.0, 28.0), (5.0, 95.0)
@@ -47,15 +46,11 @@ class Breathing:
         Raises:
             InsonateError: a width or collapse that is not modelled.
         """
-        drawn = float(rng.uniform(10, 27)), float(rng.uniform(*COLLAPSE_PERCENT))
-        widest = drawn[0] if widest_mm is None else widest_mm
-        collapse = drawn[1] if collapse_percent is None else collapse_percent
-        for name, value, (low, high) in (
-            ("width in mm", widest, WIDEST_MM), ("collapse in percent", collapse, COLLAPSE_PERCENT),
-        ):  # fmt: skip
-            if not low <= value <= high:
-                what = f"a vein's {name} of {value:g} is not modelled"
-                raise InsonateError("phantom cava", what, f"Ask for {low:g} to {high:g}")
+        width, share = float(rng.uniform(10, 27)), float(rng.uniform(*COLLAPSE_PERCENT))
+        width = width if widest_mm is None else widest_mm
+        share = share if collapse_percent is None else collapse_percent
+        widest = modelled("phantom cava", "a vein", width, WIDEST_MM, "mm")
+        collapse = modelled("phantom cava", "a collapse", share, COLLAPSE_PERCENT, "%")
         return cls(
             widest_mm=widest,
             narrowest_mm=widest * (1 - collapse / 100),

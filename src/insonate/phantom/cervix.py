@@ -13,10 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from insonate.errors import InsonateError
 from insonate.phantom.painting import Canvas, Painted
 from insonate.phantom.physics import Array, Grid, Lattice
-from insonate.phantom.scene import Truth, ellipse_distance, into, out_of, ridge
+from insonate.phantom.scene import Truth, ellipse_distance, into, modelled, out_of, ridge
 
 AROUND, ANTERIOR, POSTERIOR, CANAL, BLADDER, HEAD, FLUID = range(7)
 LENGTH_MM = (10.0, 50.0)
@@ -43,10 +42,8 @@ class Neck:
             InsonateError: a length that is not modelled.
         """
         drawn = float(np.clip(rng.lognormal(math.log(35), 0.24), *LENGTH_MM))
-        length = drawn if length_mm is None else length_mm
-        if not LENGTH_MM[0] <= length <= LENGTH_MM[1]:
-            what = f"a cervix of {length:g} mm is not modelled"
-            raise InsonateError("phantom cervix", what, f"Ask for {LENGTH_MM[0]:g} to {LENGTH_MM[1]:g} mm")
+        asked = drawn if length_mm is None else length_mm
+        length = modelled("phantom cervix", "a length", asked, LENGTH_MM, "mm")
         funnel = rng.random() < (0.5 if length < 25 else 0.1)
         return cls(
             length_mm=length,

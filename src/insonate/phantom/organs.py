@@ -33,6 +33,8 @@ class Organ(Painted):
     mask_values: ClassVar = {LESION: 255}
     gain = (0.93, -0.3)
     tissue_att = 0.55
+    uneven_db = 0.0
+    """a lesion is so much darker than drawn, as tissue that is uneven would hide it"""
     centre: tuple[float, float]
 
     def __init__(
@@ -86,7 +88,7 @@ class Organ(Painted):
         x, z = canvas.grid.x_mm, canvas.grid.z_mm
         u, v = into(x, z, self.centre, self.tilt_rad)
         distance, lesion, low = self.lesion.distance(u, v), self.lesion, self.texture.low
-        within = self.organ_db + lesion.echo_db + lesion.texture_db * low(x, z, 2.2, 21)
+        within = self.organ_db + lesion.echo_db - self.uneven_db + lesion.texture_db * low(x, z, 2.2, 21)
         canvas.blend(distance, lesion.margin_mm, within, self.lesion_att)
         if lesion.rim_mm:
             rim = ridge(distance - lesion.rim_mm / 2, lesion.rim_mm / 2) * soft(-distance, lesion.margin_mm)
@@ -104,6 +106,7 @@ class Breast(Organ):
     """Skin, fat lobules, gland and pectoral muscle."""
 
     name = "breast"
+    uneven_db = 3.0
 
     def lay_out(self, rng: np.random.Generator, width_mm: float) -> None:
         """The lesion lies in the gland."""

@@ -17,7 +17,7 @@ from insonate.errors import InsonateError
 from insonate.measure.intrapartum import Ellipse, angle_of_progression, caudal_tangent
 from insonate.phantom.painting import Canvas, Painted
 from insonate.phantom.physics import Array, Grid, Lattice
-from insonate.phantom.scene import Truth, ellipse_distance, into
+from insonate.phantom.scene import Truth, ellipse_distance, into, modelled
 
 AROUND, SYMPHYSIS, HEAD, SKULL, BLADDER = range(5)
 AOP_DEG, HSD_MM = (70.0, 165.0), (5.0, 45.0)
@@ -45,14 +45,11 @@ class Labour:
         Raises:
             InsonateError: an angle or distance that is not modelled, or that no head of this size can have.
         """
-        aop = float(rng.uniform(*AOP_DEG)) if aop_deg is None else aop_deg
+        drawn = float(rng.uniform(*AOP_DEG))
+        aop = modelled("phantom pelvis", "an angle", drawn if aop_deg is None else aop_deg, AOP_DEG, "°")
         # a low head is a near one
-        near = 42 - 0.33 * (aop - 70) + rng.normal(0, 3)
-        hsd = float(np.clip(near, *HSD_MM)) if hsd_mm is None else hsd_mm
-        for name, value, (low, high) in (("angle", aop, AOP_DEG), ("head distance", hsd, HSD_MM)):
-            if not low <= value <= high:
-                what = f"{name} {value:g} of the symphysis is not modelled"
-                raise InsonateError("phantom pelvis", what, f"Ask for {low:g} to {high:g}")
+        near = float(np.clip(42 - 0.33 * (aop - 70) + rng.normal(0, 3), *HSD_MM))
+        hsd = modelled("phantom pelvis", "a distance", near if hsd_mm is None else hsd_mm, HSD_MM, "mm")
         long_mm, short_mm = float(rng.uniform(15, 19)), float(rng.uniform(6, 8))
         # a low head is looked at with the symphysis pointing down to it
         level = math.radians(rng.uniform(-12, 24) - 0.3 * max(aop - 115, 0))

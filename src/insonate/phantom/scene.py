@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from scipy import ndimage
 
+from insonate.errors import InsonateError
 from insonate.phantom.physics import Array, Grid, Lattice, Maps
 
 Cache = TypeVar("Cache")
@@ -155,6 +156,20 @@ def transmission_db(grid: Grid, rng: np.random.Generator) -> Array:
     # rounded: the corners between straight pieces would be seen as lines
     across, down = (ndimage.gaussian_filter1d(v, len(v) / 30, mode="nearest") for v in (across, down))
     return (across[None] + down[:, None]).astype(np.float32)
+
+
+def modelled(where: str, name: str, value: float, bounds: tuple[float, float], unit: str) -> float:
+    """`value`, if it lies within what the phantom can draw.
+
+    Raises:
+        InsonateError: it does not.
+    """
+    low, high = bounds
+    if not low <= value <= high:
+        raise InsonateError(
+            where, f"{name} of {value:g} {unit} is not modelled", f"Ask for {low:g} to {high:g}"
+        )
+    return value
 
 
 def first_along_beam(mask: np.ndarray) -> np.ndarray:
