@@ -2,14 +2,15 @@
 
 Run: python benchmarks/bench_distill.py --size toy [--json OUT]. Needs openvino and nncf (extra export).
 INSONATE_TEACHERS names a folder with trained model folders (`r1/model`, …, as `insonate claims sonichu`
-leaves them) and INSONATE_MANIFEST the manifest of their pictures: int8 is judged on those, since the maps of
-untrained teachers have no peak to move. Without them teachers are untrained, pictures noise, int8 left out.
+leaves them) and INSONATE_MANIFEST the manifest of their pictures. Without them teachers are untrained and
+pictures noise: int8 is then timed, but not held to its tolerance, for such maps have no peak to move.
 Difference: of the fused points, in px of a picture of 256; the largest for exact rows, the mean for int8.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -134,7 +135,7 @@ def export(options: argparse.Namespace, *, int8: bool) -> Sides:
         ours=lambda: run(image),
         reference=lambda: in_torch(tasks, image),
         difference=difference,
-        tolerance=INT8_PX if int8 else 1e-2,
+        tolerance=(INT8_PX if TRAINED else math.inf) if int8 else 1e-2,
         items=IMAGES,
         about="five passes in torch, fp32",
     )
@@ -159,7 +160,11 @@ def cached(options: argparse.Namespace) -> Sides:
 
 
 if __name__ == "__main__":
-    rows = {"distill_exact": partial(export, int8=False), "distill_cached": cached}
-    if TRAINED is not None:
-        rows["distill_int8"] = partial(export, int8=True)
-    main_rows("distill", rows)
+    main_rows(
+        "distill",
+        {
+            "distill_exact": partial(export, int8=False),
+            "distill_int8": partial(export, int8=True),
+            "distill_cached": cached,
+        },
+    )

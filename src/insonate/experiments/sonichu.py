@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Size:
 
 
 TINY = Size(
-    patients=252, images=2, input_px=64, width=64, depth=3, pretrain_steps=300, steps=300, real_steps=150
+    patients=252, images=2, input_px=64, width=64, depth=3, pretrain_steps=300, steps=180, real_steps=100
 )
 SMALL = Size(
     patients=630, images=2, input_px=96, width=96, depth=4, pretrain_steps=1000, steps=800, real_steps=300
@@ -119,10 +119,11 @@ def run_claims(out: Path, *, size: str = "small", data: Path | None = None, seed
         problems += real_problems(data, out / "real", chosen)
     arms: list[Arm] = []
     for problem in problems:
-        arms += run_problem(problem, chosen, out / problem.name, seed, start_s)
-        facts = {"size": size, "seed": seed, "seconds": time.monotonic() - start_s}
-        measured = result(arms, facts)
-        atomic_write_all({out / "claims.json": to_json(measured), out / "claims.md": page(measured)})
+        for more in run_problem(problem, chosen, out / problem.name, seed, start_s):
+            arms += more
+            facts = {"size": size, "seed": seed, "seconds": time.monotonic() - start_s}
+            measured = result(arms, facts)
+            atomic_write_all({out / "claims.json": to_json(measured), out / "claims.md": page(measured)})
     say(start_s, "done")
     return arms
 
@@ -189,15 +190,16 @@ def real_problems(data: Path, out: Path, size: Size) -> list[Problem]:
     return problems
 
 
-def run_problem(problem: Problem, size: Size, out: Path, seed: int, start_s: float) -> list[Arm]:
-    """All arms of one problem."""
+def run_problem(problem: Problem, size: Size, out: Path, seed: int, start_s: float) -> Iterator[list[Arm]]:
+    """All arms of one problem, part by part."""
     run = _Run(problem, size, out, seed, start_s)
-    arms = run.initialisations()
-    arms += run.teachers()
-    arms += run.together()
-    arms += run.students()
-    arms += run.splits()
-    return arms + (run.orders() if problem.column == "keypoints" else [])
+    yield run.initialisations()
+    yield run.teachers()
+    yield run.together()
+    yield run.students()
+    yield run.splits()
+    if problem.column == "keypoints":
+        yield run.orders()
 
 
 class _Run:
