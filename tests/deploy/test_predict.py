@@ -55,7 +55,7 @@ def test_json_and_overlay_tell_the_same_prediction(model, media, tmp_path):
     )
     assert content["notice"] == "not for clinical use"
     with Image.open(result.overlay_path) as overlay:
-        assert overlay.size == (40, 30)
+        assert overlay.size == (280, 210)
 
 
 def test_results_stay_in_their_folder_whatever_the_file_is_called(model, tmp_path):

@@ -92,13 +92,13 @@ def test_a_prediction_draws_itself_on_its_own_frame(model, image, tmp_path):
     frames = np.stack([image, 255 - image])[..., None]
     write_png(tmp_path / "still.png", image)
     drawn = model.predict(image).draw()
-    assert drawn.size == (56, 40)
+    assert drawn.size == (280, 200)  # enlarged five times
     assert model.predict(tmp_path / "still.png").draw() == drawn
     assert model.predict(Image.fromarray(image)).draw() == drawn
     first, second = model.predict(frames)
     assert first.draw() == drawn
     for one, frame in zip((first, second), frames, strict=True):
-        assert np.array_equal(np.asarray(one.draw())[0, :, 0], frame[0, :, 0])  # above what is drawn
+        assert np.array_equal(np.asarray(one.draw())[0, ::5, 0], frame[0, :, 0])  # above what is drawn
     assert "drawer" not in repr(first)
     with pytest.raises(ModelError, match="no frame"):
         replace(first, drawer=None).draw()

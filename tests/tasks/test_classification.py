@@ -88,7 +88,7 @@ def test_drawing_shows_the_true_class_in_green():
     (truth,) = task.truth(given)
     (found,) = task.decode(Outputs(torch.tensor([[0.9, 0.1]]), torch.tensor([0.9])), given)
     drawn = np.asarray(task.draw(Image.new("L", (96, 64)), found, truth)).astype(int)
-    assert drawn.shape == (64, 96, 3)
+    assert drawn.shape == (192, 288, 3)  # small pictures are enlarged, so that text covers little
     assert (drawn[..., 1] - drawn[..., 0] > 60).any()
 
 

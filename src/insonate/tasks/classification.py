@@ -22,7 +22,7 @@ from insonate.models.backbone import Backbone
 from insonate.models.heads import POOLED_HEADS
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, ClassNames, Outputs, Prediction, Task, TaskConfig
-from insonate.tasks.drawing import PREDICTED, TRUE, draw_bars, write_lines
+from insonate.tasks.drawing import PREDICTED, TRUE, draw_bars, enlarged, write_lines
 from insonate.tasks.scores import F1, Accuracy, Auroc
 from insonate.tasks.weighted import item_weights, over_views, weighted_mean, with_mirrored
 
@@ -106,7 +106,7 @@ class Classification(Task):
         self, image: Image.Image, prediction: Prediction, truth: Prediction | None = None
     ) -> Image.Image:
         """A bar a class; the true one in green."""
-        drawn = image.convert("RGB")
+        drawn = enlarged(image.convert("RGB"))
         true_index = None if truth is None else int(truth.value.argmax())
         draw_bars(drawn, self.config.classes, prediction.value, true_index)
         index = int(prediction.value.argmax())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,14 @@ PREDICTED, TRUE = (255, 140, 0), (0, 220, 120)
 """orange and green: told apart also with red-green blindness, by their lightness"""
 CLASS_COLOURS = ((255, 140, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0))
 Colour = tuple[int, int, int]
+SMALLEST_PX = 192
+"""shorter side of a picture, below which it is enlarged before it is written on"""
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """The picture, or a small one by a whole number as large as text on it needs: it covers little then."""
+    times = max(1, math.ceil(SMALLEST_PX / min(image.size)))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def text_size(image: Image.Image) -> int:

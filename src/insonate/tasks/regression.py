@@ -23,7 +23,7 @@ from insonate.models.backbone import Backbone
 from insonate.models.heads import POOLED_HEADS
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
-from insonate.tasks.drawing import PREDICTED, TRUE, write_lines
+from insonate.tasks.drawing import PREDICTED, TRUE, enlarged, write_lines
 from insonate.tasks.scores import R2, MeanAbsoluteError, Pearson
 from insonate.tasks.weighted import item_weights, over_views, weighted_mean, with_mirrored
 
@@ -119,7 +119,7 @@ class Regression(Task):
         self, image: Image.Image, prediction: Prediction, truth: Prediction | None = None
     ) -> Image.Image:
         """The number, and the true one in green below it."""
-        drawn = image.convert("RGB")
+        drawn = enlarged(image.convert("RGB"))
         lines = [(f"{self.config.column} {prediction.measurements[self.config.column]}", PREDICTED)]
         if truth is not None:
             lines.append((f"label {float(truth.value):.4g}", TRUE))

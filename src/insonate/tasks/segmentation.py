@@ -28,7 +28,7 @@ from insonate.models.heads import pyramid_channels
 from insonate.models.pyramid_heads import PYRAMID_HEADS
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, ClassNames, Outputs, Prediction, Task, TaskConfig
-from insonate.tasks.drawing import CLASS_COLOURS, TRUE, draw_outline, write_lines
+from insonate.tasks.drawing import CLASS_COLOURS, TRUE, draw_outline, enlarged, write_lines
 from insonate.tasks.weighted import item_weights, weighted_mean, with_mirrored
 
 VOTERS = 64
@@ -163,6 +163,7 @@ class Segmentation(Task):
                 draw_outline(drawn, truth.value == index, TRUE, thickness_px)
             draw_outline(drawn, prediction.value == index, colour, thickness_px)
             legend.append((name, colour))
+        drawn = enlarged(drawn)
         write_lines(drawn, legend)
         return drawn
 
