@@ -33,7 +33,7 @@ def echoes(frames=1, seed=0):
     """T 96 128: a moving rectangle of speckle with black around it, and a bright mark in a corner."""
     rng = np.random.default_rng(seed)
     clip = np.zeros((frames, 96, 128), np.uint8)
-    clip[:, 20:84, 24:104] = rng.integers(40, 200, (frames, 64, 80))
+    clip[:, 20:84, 24:104] = rng.integers(40, 125, (frames, 64, 80))
     clip[:, 2:10, 2:40] = 255
     return clip
 
