@@ -312,7 +312,9 @@ def data_phantom(
     views: Annotated[
         str | None, typer.Option(help="of hearts, with commas between: A4C, PLAX, …; all ten unless given")
     ] = None,
-    missing: Annotated[float, typer.Option(help="share of the views that a heart study lacks")] = 0.0,
+    missing: Annotated[
+        float, typer.Option(help="share of the views that a heart or fetal study lacks")
+    ] = 0.0,
     ef_pct: Annotated[float | None, typer.Option(help="ejection fraction of all hearts; else drawn")] = None,
     ga_weeks: Annotated[float | None, typer.Option(help="age of all fetuses, 14 to 40; else drawn")] = None,
     degraded: Annotated[

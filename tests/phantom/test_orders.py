@@ -29,6 +29,15 @@ def test_fetuses_are_shown_in_three_planes_and_lesion_patients_in_one():
     ]
 
 
+def test_some_planes_of_a_fetus_are_missing_and_no_patient_is():
+    whole, some = (
+        PhantomSet(kind="fetal", patients=40, seed=1, missing=share).orders() for share in (0.0, 0.3)
+    )
+    assert some.items() < whole.items()
+    assert len(some) == pytest.approx(0.7 * 120, abs=16)
+    assert {order.patient for order in some.values()} == set(range(40))
+
+
 def test_samples_need_no_files_and_hold_all_nine_point_sets():
     items = list(samples(PhantomSet(kind="biometry", patients=9, images_per_patient=1, size=64, seed=2)))
     # a plane that by chance misses the vessels of the heart has no points and says no set
@@ -64,6 +73,8 @@ def test_age_of_all_fetuses_can_be_asked_for():
         ({"kind": "fetal", "ga_weeks": 50}, "50 weeks"),
         ({"kind": "lung", "ga_weeks": 20}, "of fetuses"),
         ({"kind": "lung", "ef_pct": 40}, "of hearts"),
+        ({"kind": "lung", "missing": 0.5}, "one view"),
+        ({"kind": "fetal", "missing": 1.0}, "1 of the views missing"),
         ({"kind": "lung", "overlays": 2.0}, "with overlays"),
         ({"kind": "fetal", "views": ("A4C",)}, "of hearts"),
         ({"kind": "cava", "size": 2048, "formats": ("mp4",)}, "clips of 2048 px"),

@@ -81,7 +81,7 @@ class Cava(Painted):
 
     name = "cava"
     mask_values: ClassVar = {CAVA: 1, HEPATIC: 2, ATRIUM: 3}
-    gain = (0.93, -0.28)
+    gain = (0.93, -0.34)
     fps = 10.0
     knots = (2, 8)
     always_moved = True

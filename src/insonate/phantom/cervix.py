@@ -64,7 +64,7 @@ class Cervix(Painted):
 
     name = "cervix"
     mask_values: ClassVar = {ANTERIOR: 1, POSTERIOR: 2}
-    gain = (0.94, -0.26)
+    gain = (0.94, -0.34)
 
     def __init__(self, neck: Neck, texture: Lattice, rng: np.random.Generator) -> None:
         super().__init__(texture, rng)

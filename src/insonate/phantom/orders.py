@@ -39,7 +39,7 @@ class PhantomSet:
     views: tuple[str, ...] = VIEWS
     """of hearts"""
     missing: float = 0.0
-    """share of its views that a heart study lacks"""
+    """share of its views that a study of a heart or a fetus lacks"""
     ef_pct: float | None = None
     """of all hearts; None draws one for each"""
     ga_weeks: float | None = None
@@ -76,9 +76,14 @@ class PhantomSet:
             raise InsonateError(where, f"clips of {size} px", f"Choose at most {CLIP_SIZE}, or png alone")
 
     def _check_scenes(self, where: str) -> None:
-        if self.kind != HEART and (self.views, self.missing) != (VIEWS, 0.0):
-            what = f"views that a study has or lacks are of hearts, not of kind {self.kind!r}"
+        if self.kind != HEART and self.views != VIEWS:
+            what = f"views to choose are of hearts, not of kind {self.kind!r}"
             raise InsonateError(where, what, "Give --kind heart, or leave them out")
+        if not 0 <= self.missing < 1:
+            raise InsonateError(where, f"{self.missing:g} of the views missing", "Choose 0 up to less than 1")
+        if self.missing and self.kind != HEART and not KINDS[self.kind].whole:
+            what = f"patients of kind {self.kind!r} have one view, which cannot be missing"
+            raise InsonateError(where, what, "Give --kind heart or fetal, or leave it out")
         if not self._has(HEART, *HEARTS) and self.ef_pct is not None:
             what = f"an ejection fraction is of hearts, not of kind {self.kind!r}"
             raise InsonateError(where, what, "Give --kind heart, or leave it out")
@@ -107,8 +112,6 @@ class PhantomSet:
             known_view(view)
         if len(set(views)) < len(views):
             raise InsonateError(where, f"a view twice in {', '.join(views)}", "Name each once")
-        if not 0 <= self.missing < 1:
-            raise InsonateError(where, f"{self.missing:g} of the views missing", "Choose 0 up to less than 1")
         low, high = EF_RANGE
         if self.ef_pct is not None and not low <= self.ef_pct <= high:
             what = f"an ejection fraction of {self.ef_pct:g} % is not modelled"
@@ -144,11 +147,13 @@ class PhantomSet:
         repeats = self.images_per_patient or (1 if cast.whole else 2)
         for patient in range(self.patients):
             scenes = cast.scenes if cast.whole else (cast.scenes[patient % len(cast.scenes)],)
+            shown = views_of_study(self.seed, patient, scenes, self.missing)
             shots = [(scene, item) for scene in scenes for item in range(repeats)]
             for place, (scene, item) in enumerate(shots):
                 number = patient * len(shots) + place
                 make = self._scene if scene in ROLES else self._heart
-                orders[number] = make(number, patient, item, scene)
+                if scene in shown:
+                    orders[number] = make(number, patient, item, scene)
         return orders
 
     def _heart(self, number: int, patient: int, item: int, view: str) -> AnyOrder:

@@ -31,7 +31,7 @@ class Organ(Painted):
     """
 
     mask_values: ClassVar = {LESION: 255}
-    gain = (0.93, -0.3)
+    gain = (0.93, -0.36)
     tissue_att = 0.55
     uneven_db = 0.0
     """a lesion is so much darker than drawn, as tissue that is uneven would hide it"""

@@ -53,7 +53,7 @@ def generate(  # noqa: PLR0913 each is an option of its own
         images_per_patient: pictures of each, from different probe positions; 2 if None. Where a patient has
             several views (heart, fetal): of each view, 1 if None.
         views: of hearts, among `heart.VIEWS`.
-        missing: share of its views that a heart study lacks, 0 up to but not including 1.
+        missing: share of its views that a study of a heart or a fetus lacks, 0 up to but not including 1.
         ef_pct: ejection fraction of all hearts; None draws one for each.
         ga_weeks: gestational age of all fetuses; None draws one for each.
         degraded: share of the clips with lost contact and dropped frames, 0 to 1.
