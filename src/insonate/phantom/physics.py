@@ -196,11 +196,14 @@ class Lattice:
         floor_x, floor_z = np.floor(x), np.floor(z)
         u, v = x - floor_x, z - floor_z
         u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)
-        i, j = floor_z.astype(np.int32) % 64, floor_x.astype(np.int32) % 64
-        i1, j1 = (i + 1) % 64, (j + 1) % 64
-        t = self.table
-        top = t[i, j] + (t[i, j1] - t[i, j]) * u
-        low = t[i1, j] + (t[i1, j1] - t[i1, j]) * u
+        wrap = self.table.shape[0] - 1  # a power of two: & is a cheap remainder
+        row, column = floor_z.astype(np.int32), floor_x.astype(np.int32)
+        above, below = (row & wrap) * (wrap + 1), (row + 1 & wrap) * (wrap + 1)
+        left, right = column & wrap, column + 1 & wrap
+        take = self.table.ravel().take
+        top, low = take(above + left), take(below + left)
+        top += (take(above + right) - top) * u
+        low += (take(below + right) - low) * u
         return (top + (low - top) * v) * np.float32(1.35)
 
 
