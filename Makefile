@@ -34,8 +34,9 @@ format: setup
 slow: setup  ## the minutes-long training checks
 	$(BIN)/python -m pytest -q -m slow
 
-soak: setup  ## 100,000 damaged media files, each read in a process of its own; hours
+soak: setup  ## 100,000 damaged media files, each read in a process of its own, 10,000 planted identities; hours
 	$(BIN)/python tests/data/hostile_media.py $(SHARED)/tools $(SHARED)/data soak --seeds 100 --random-only
+	$(BIN)/python tests/data/planted.py soak/planted --data $(SHARED)/data
 
 docs: setup  ## the documentation, strictly, into site/
 	$(BIN)/python -m pip install --quiet --group docs

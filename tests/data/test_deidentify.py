@@ -12,6 +12,7 @@ import zlib
 from contextlib import suppress
 
 import numpy as np
+import planted
 import pydicom
 import pytest
 from PIL import Image
@@ -217,6 +218,24 @@ def test_hostile_files_give_no_identity_away(shared_data, tools, tmp_path, monke
     assert {entry["path"] for entry in done} >= {
         f"{number}" for number, case in enumerate(cases) if case["expected"] == "ok"
     }
+
+
+def test_nothing_that_the_profile_names_is_in_the_outputs(tmp_path):
+    planted.make_archive(tmp_path / "in", 20)
+    assert {text for _, text in planted.found_in(tmp_path / "in")} >= set(planted.PLANTED)  # the search finds
+    result = deidentify(tmp_path / "in", tmp_path / "one")
+    assert (len(result.manifest), result.errors) == (20, [])
+    assert planted.found_in(tmp_path / "one") == []
+    deidentify(tmp_path / "in", tmp_path / "two", key=tmp_path / "one.private" / "key")
+    assert planted.digests(tmp_path / "one") == planted.digests(tmp_path / "two")
+
+
+def test_writing_beside_the_echoes_is_blank_and_most_within():
+    rng = np.random.default_rng(1)
+    frames = [Image.fromarray(planted.echoes(1, seed)[0]).resize((320, 256)) for seed in range(2)]
+    shares = np.array([planted.blanked_ink(np.asarray(frames[i % 2]), rng) for i in range(4)])
+    assert np.nanmin(shares[:, 0]) == 1
+    assert np.nanmean(shares[:, 1]) > 0.8
 
 
 def test_nothing_that_stays_is_named_by_the_profile():
