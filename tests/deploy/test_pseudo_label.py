@@ -83,9 +83,10 @@ def test_a_model_of_several_sets_labels_the_rows_of_its_sets_and_counts_them_apa
 
 
 def test_an_ensemble_labels_too_and_damaged_media_are_told(manifest, tmp_path):
-    (tmp_path / "12.png").write_bytes(b"no picture")
+    for name in ("12.png", "9.png"):  # of the pool and of the evaluation
+        (tmp_path / name).write_bytes(b"no picture")
     found = pseudo_label(ensemble([model(0), model(1)]), manifest, ANY)
-    assert [name for name, _ in found.errors] == ["12.png"]
+    assert [name for name, _ in found.errors] == ["9.png", "12.png"]
     assert sum(found.kept.values()) == sum(bool(row["label_source"]) for row in found.manifest.rows)
 
 

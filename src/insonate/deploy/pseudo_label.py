@@ -56,7 +56,7 @@ class PseudoLabelled:
     dropped: dict[str, int]
     """reason → number of pictures"""
     errors: tuple[tuple[str, str], ...]
-    """file, reason: media that cannot be read"""
+    """file, reason: media of pool and evaluation that cannot be read; nothing is compared with the latter"""
 
 
 def pseudo_label(
@@ -89,11 +89,11 @@ def pseudo_label(
     tested = [row for row in manifest.rows if row["split"] in HELD_OUT]
     further = [row for other in evaluation for row in other.rows]
     free, left_out = guarded(pool, [*tested, *further])
+    errors: list[tuple[str, str]] = []
     looks = [
         look for source, rows in ((manifest, tested), *((one, one.rows) for one in evaluation))
-        for _, look, _ in _looks(source, _frames(rows, regime.per_clip), [], track, "evaluation")
+        for _, look, _ in _looks(source, _frames(rows, regime.per_clip), errors, track, "evaluation")
     ]  # fmt: skip
-    errors: list[tuple[str, str]] = []
     seen = list(_looks(manifest, _frames(free, regime.per_clip), errors, track, "pool"))
     candidates = _candidates(model, task, manifest, seen, track)
     allowed, counts = _of_labels(task, manifest, labelled)
