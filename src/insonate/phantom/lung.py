@@ -204,7 +204,7 @@ class Lung(Painted):
             # the beam went to the pleura `number` + 1 times
             away = (below + r * 0) - number * np.float32(self.pleura_mm)
             line = 10 ** ((5 - 7 * number) / 20) * ridge(away, 0.55 + 0.15 * number)
-            shown = np.clip(0.55 + 0.75 * low(s, 0 * below + 3 * number, 7, 29), 0, 1.5)
+            shown = np.clip(0.8 + 0.6 * low(s, 0 * below + 3 * number, 7, 29), 0.3, 1.5)
             line = line + 0.4 * line * ridge(away - 2.2, 0.8)
             canvas.spec += (line * shown).astype(np.float32)
 
