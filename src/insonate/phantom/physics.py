@@ -262,7 +262,7 @@ class Machine:
         span_mm: float | None = None,
     ) -> None:
         self.vendor, self.texture, self.gain_db = vendor, texture, 0.0
-        rows = int(np.clip(1.25 * size, 192, 400))
+        rows = int(np.clip(1.25 * size, 144, 400))
         self.grid = Grid(vendor, depth_mm, rows)
         self.screen = Screen(self.grid, size, span_mm)
         self._point_spread()

@@ -2,7 +2,6 @@
 
 Numbers: shared spec phantom, section 2.2, from a prototype whose ten views were recognised; the atria here
 have a second lobe, and the left one pulmonary veins, so that no plane shows a closed circle.
-have a second lobe, and the left one pulmonary veins, so that no plane shows a closed circle.
 
 Frame H (see anatomy.py), mm. Fields have the shape of the coordinates they are asked at.
 """
@@ -99,9 +98,15 @@ class Chambers:
     def __init__(self, anatomy: Anatomy) -> None:
         self.anatomy, self.beat = anatomy, Beat(anatomy)
         self.heart_from_world = np.linalg.inv(anatomy.world)
+        self._latest: tuple[Moment, Layout] | None = None
 
     def layout(self, now: Moment) -> Layout:
         """Points and sizes at the moment."""
+        if self._latest is None or self._latest[0] is not now:
+            self._latest = now, self._laid(now)
+        return self._latest[1]
+
+    def _laid(self, now: Moment) -> Layout:
         a, base, c = self.anatomy, now.base_mm, now.contraction
         k, kz, load = a.scale, a.length_mm / 86, a.pressure
         wide = a.radius_mm + a.wall_mm - 32.5 * k  # a large left ventricle pushes the right one aside

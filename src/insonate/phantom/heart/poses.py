@@ -43,13 +43,14 @@ def _apical(chambers: Chambers, lay: Layout, to: Point, right: Point, off: Point
 
 
 def _a4c(chambers: Chambers, lay: Layout) -> np.ndarray:
-    to = (lay.mitral + lay.tricuspid) / 2 * point(0.45, 1, 1)
+    # near the ventricle's axis, which the valve is beside: a plane that passes it by overrates the emptying
+    to = (lay.mitral + lay.tricuspid) / 2 * point(0.45, 0.3, 1)
     right = lay.mitral - lay.tricuspid + point(16, 9, 0) * lay.k
     return _apical(chambers, lay, to, right, point(-3, 0, 0))
 
 
 def _a2c(chambers: Chambers, lay: Layout) -> np.ndarray:
-    return _apical(chambers, lay, lay.mitral * point(0.8, 0.8, 1), around(92), point(0, 0, 0))
+    return _apical(chambers, lay, lay.mitral * point(0.3, 0.8, 1), around(84), point(0, 0, 0))
 
 
 def _a3c(chambers: Chambers, lay: Layout) -> np.ndarray:

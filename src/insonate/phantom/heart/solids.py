@@ -25,13 +25,16 @@ class Xyz(NamedTuple):
 
     def less(self, point: Point) -> Xyz:
         """Seen from `point`."""
-        x, y, z = (np.float32(v) for v in point)
+        x, y, z = point.astype(np.float32)
         return Xyz(self.x - x, self.y - y, self.z - z)
 
     def along(self, direction: Point) -> Array:
         """Component along `direction`."""
-        x, y, z = (np.float32(v) for v in direction)
-        return self.x * x + self.y * y + self.z * z
+        x, y, z = direction.astype(np.float32)
+        found = self.x * x
+        found += self.y * y
+        found += self.z * z
+        return found
 
 
 def point(x: float, y: float, z: float) -> Point:
@@ -52,10 +55,11 @@ def around(angle_deg: float) -> Point:
 def ellipsoid(at: Xyz, centre: Point, axes: Point) -> Array:
     """First order, exact on the surface. Source: Quilez, "ellipsoids" (iquilezles.org)."""
     own = at.less(centre)
-    a, b, c = (np.float32(1 / v) for v in axes)
+    a, b, c = (1 / axes).astype(np.float32)
     x, y, z = own.x * a, own.y * b, own.z * c
     k0 = np.sqrt(x * x + y * y + z * z)
-    x, y, z = x * a, y * b, z * c
+    for part, inverse in ((x, a), (y, b), (z, c)):
+        part *= inverse
     k1 = np.sqrt(x * x + y * y + z * z)
     return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
 
@@ -63,10 +67,18 @@ def ellipsoid(at: Xyz, centre: Point, axes: Point) -> Array:
 def cone(at: Xyz, start: Point, stop: Point, start_mm: float, stop_mm: float) -> Array:
     """A rounded cone: a segment with a radius that changes from `start_mm` to `stop_mm`."""
     own, axis = at.less(start), stop - start
-    share = np.clip(own.along(axis / (axis @ axis)), 0, 1)
-    x, y, z = (np.float32(v) for v in axis)
-    away = np.sqrt((own.x - share * x) ** 2 + (own.y - share * y) ** 2 + (own.z - share * z) ** 2)
-    return away - (np.float32(start_mm) + np.float32(stop_mm - start_mm) * share)
+    share = own.along(axis / (axis @ axis))
+    np.maximum(share, 0, out=share)
+    np.minimum(share, 1, out=share)
+    x, y, z = axis.astype(np.float32)
+    squared = np.square(own.x - share * x)
+    squared += np.square(own.y - share * y)
+    squared += np.square(own.z - share * z)
+    away = np.sqrt(squared, out=squared)
+    share *= np.float32(stop_mm - start_mm)
+    away -= share
+    away -= np.float32(start_mm)
+    return away
 
 
 def smooth_min(a: Array, b: Array, width_mm: float) -> Array:

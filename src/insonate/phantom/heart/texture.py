@@ -35,15 +35,16 @@ class Volume(Lattice):
         squared = squared + (across**2 * (PLANE_BLUR_MM**2 + SLICE_BLUR_MM**2))[:, None, None]
         blurred = np.fft.ifftn(np.fft.fftn(white[0] + 1j * white[1]) * np.exp(-squared / 2))
         blurred *= np.sqrt(2 / np.mean(np.abs(blurred) ** 2))
-        self.block = np.stack([blurred.real, blurred.imag], -1).astype(np.float32).reshape(-1, 2)
+        self.block = blurred.astype(np.complex64).ravel()
 
     def scatter_of(self, maps: Maps) -> Array:
         """R 2 L: the scatter of a scene's tissue, by all three coordinates."""
-        x = np.rint(maps.material_x_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int32) & (PLANE_CELLS - 1)
-        z = np.rint(maps.material_z_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int32) & (PLANE_CELLS - 1)
+        x = np.rint(maps.material_x_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int64) & (PLANE_CELLS - 1)
+        z = np.rint(maps.material_z_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int64) & (PLANE_CELLS - 1)
         across = 0 if maps.material_y_mm is None else maps.material_y_mm * np.float32(1 / SLICE_PITCH_MM)
-        y = np.rint(across).astype(np.int32) & (SLICE_CELLS - 1)
-        return np.ascontiguousarray(self.block[(y * PLANE_CELLS + z) * PLANE_CELLS + x].transpose(0, 2, 1))
+        y = np.rint(across).astype(np.int64) & (SLICE_CELLS - 1)
+        read = self.block.take((y * PLANE_CELLS + z) * PLANE_CELLS + x)  # R L
+        return np.stack([read.real, read.imag], axis=1)
 
 
 @lru_cache(maxsize=2)
