@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from insonate.data.scan import ScanResult
     from insonate.data.spacing import Spacing
     from insonate.data.split import split_by_patient
-    from insonate.data.targets import ClassTarget, MaskTarget, PointsTarget, Target, ValueTarget
+    from insonate.data.targets import (
+        ClassTarget,
+        MaskTarget,
+        PointSetsTarget,
+        PointsTarget,
+        Target,
+        ValueTarget,
+    )
     from insonate.data.transforms import InputFormat, prepare
 
 __all__ = [
@@ -46,6 +53,7 @@ __all__ = [
     "MaskTarget",
     "Meta",
     "PointSet",
+    "PointSetsTarget",
     "PointsTarget",
     "Sample",
     "ScanResult",
@@ -61,7 +69,7 @@ _HOME = {
     "Augment": "augment", "Batch": "sample", "COLUMNS": "manifest", "ClassTarget": "targets",
     "InputFormat": "transforms", "ItemKey": "sampler", "Loader": "loader", "Manifest": "manifest",
     "ManifestDataset": "dataset", "MaskTarget": "targets", "Meta": "sample", "POINT_SETS": "pointsets",
-    "PointSet": "pointsets", "PointsTarget": "targets", "Sample": "sample", "ScanResult": "scan",
+    "PointSet": "pointsets", "PointSetsTarget": "targets", "PointsTarget": "targets", "Sample": "sample", "ScanResult": "scan",
     "Spacing": "spacing", "Target": "targets", "ValueTarget": "targets", "collate": "loader",
     "prepare": "transforms", "split_by_patient": "split",
 }  # fmt: skip
