@@ -14,12 +14,13 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from insonate.data import pool
 from insonate.errors import RunError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Engine = Literal["processes", "ray"]
 MOST_IN_BLOCK = 64
@@ -114,6 +115,8 @@ def _blocks(items: list[Any], cores: int) -> list[pa.Table]:
 
 
 def _table(column: str, values: list[Any]) -> pa.Table:
+    import pyarrow as pa  # here: the light workers import this module
+
     pickled = [pickle.dumps(value) for value in values]
     return pa.table({column: pa.array(pickled, pa.large_binary())})
 
