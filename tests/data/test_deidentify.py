@@ -127,6 +127,31 @@ def test_calibration_times_and_echoes_stay_and_the_rest_is_black(archive, tmp_pa
     assert path.read_bytes()[:128] == bytes(128)
 
 
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
+@pytest.mark.parametrize(
+    ("frames", "changes"),
+    [
+        (1, {"FrameTime": None, "NumberOfFrames": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.6"}),
+        (3, {"SeriesNumber": None, "InstanceNumber": None, "PixelAspectRatio": ["1", "1"]}),
+        (3, {"FrameTime": None, "CineRate": 25, "FrameIncrementPointer": None}),
+    ],
+)
+def test_headers_hold_what_the_standard_wants(tmp_path, frames, changes):
+    (tmp_path / "in").mkdir()
+    path = dicom(tmp_path / "in" / "a.dcm", frames)
+    header = pydicom.dcmread(path)
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(header, keyword)
+        else:
+            setattr(header, keyword, value)
+    header.save_as(path)
+    result = deidentify(tmp_path / "in", tmp_path / "out", workers=1)
+    made = tmp_path / "out" / result.manifest.rows[0]["path"]
+    told = subprocess.run(["dciodvfy", "-new", made], capture_output=True, text=True, check=False)
+    assert "Error" not in told.stdout + told.stderr
+
+
 def test_doppler_colour_stays(tmp_path):
     clip = np.repeat(echoes(2)[..., None], 3, -1)
     clip[:, 40:60, 50:70] = (200, 30, 20)

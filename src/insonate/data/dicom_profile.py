@@ -23,7 +23,13 @@ from pydicom.encaps import encapsulate
 from pydicom.filereader import read_dataset
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    UID,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+)
 
 from insonate.data.limits import limits
 from insonate.data.media.dicom import PIXEL_TAGS
@@ -85,16 +91,17 @@ def cleaned_dicom(path: Path, name: str, frames: np.ndarray, names: Pseudonyms, 
 def _anew(old: Dataset, name: str, frames: np.ndarray, names: Pseudonyms, patient: str) -> Dataset:
     new = Dataset()
     new.SpecificCharacterSet, new.Modality, new.ImageType = "ISO_IR 192", "US", ["DERIVED", "PRIMARY"]
-    new.PatientName = new.PatientID = patient
+    new.PatientName, new.PatientID = f"{patient}^", patient  # a family name alone is a retired form
     for keyword in EMPTY:
         setattr(new, keyword, "")
     for keyword in UIDS[:3]:
         setattr(new, keyword, names.uid(_text(old, keyword) or f"{keyword} of {name}"))
     if _text(old, UIDS[3]):
         new.FrameOfReferenceUID = names.uid(_text(old, UIDS[3]))
-    new.SOPClassUID = _storage_class(_text(old, "SOPClassUID"))
+    new.SOPClassUID = _storage_class(_text(old, "SOPClassUID"), len(frames))
     new.Manufacturer = known_vendor(_text(old, "Manufacturer"))
     _copy_numbers(old, new, NUMBERS)
+    _mend_numbers(new)
     regions = [_region(item) for item in list(old.get(REGIONS) or [])[: limits().regions]]
     if regions:
         setattr(new, REGIONS, regions)
@@ -143,9 +150,25 @@ def _text(header: Dataset, keyword: str) -> str:
     return str(header.get(keyword) or "")
 
 
-def _storage_class(uid: str) -> UID:
-    known = "Storage" in UID(uid).name  # the name is the UID itself where the dictionary lacks it
-    return UID(uid) if known else SecondaryCaptureImageStorage
+def _storage_class(uid: str, num_frames: int) -> UID:
+    """The class of what is written: current, and for so many frames."""
+    name = UID(uid).name  # the UID itself where the dictionary lacks it
+    if "Ultrasound" in name:
+        return UltrasoundMultiFrameImageStorage if num_frames > 1 else UltrasoundImageStorage
+    return UID(uid) if "Storage" in name else SecondaryCaptureImageStorage
+
+
+def _mend_numbers(new: Dataset) -> None:
+    """What the standard wants of the numbers that stay."""
+    for keyword in ("SeriesNumber", "InstanceNumber"):
+        if keyword not in new:
+            setattr(new, keyword, None)
+    ratio = new.get("PixelAspectRatio")
+    if ratio is not None and len(set(ratio)) < 2:  # square pixels are not told
+        del new.PixelAspectRatio
+    rate = new.get("CineRate") or new.get("RecommendedDisplayFrameRate")
+    if "FrameTime" not in new and "FrameTimeVector" not in new and rate and rate > 0:
+        new.FrameTime = _short(1000 / rate)
 
 
 def _region(old: Dataset) -> Dataset:
