@@ -154,18 +154,22 @@ def _told(quantities: dict[str, Quantity]) -> str:
 
 
 def _report(good: list[FileResult], sr: Path, model: str) -> None:
-    """One structured report on all media of the command.
+    """One structured report on all DICOM media of the command.
 
     Raises:
         InsonateError: nothing was measured, or the media cannot be reported on together.
     """
     from insonate import __version__
+    from insonate.data.media import probe
     from insonate.data.structured_report import Measurements, write_report
 
-    groups = [
-        Measurements(path=one.media, title=f"{one.task} {one.media.stem}", calipers=one.calipers)
-        for one in good
-    ]
+    groups = []
+    for one in good:
+        if probe(one.media).kind != "dicom":
+            warn(f"{one_line(one.media)}: is no DICOM file, and left out of the report")
+            continue
+        title = f"{one.task} {one.media.stem}"
+        groups.append(Measurements(path=one.media, title=title, calipers=one.calipers))
     path = write_report(sr, groups, model=Path(model).name or model, version=__version__)
     warn(f"{path}: structured report")
 

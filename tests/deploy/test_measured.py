@@ -274,6 +274,45 @@ def test_the_command_measures_with_age_and_scale(points_model, still, tmp_path, 
     assert not shown.err
 
 
+def test_the_command_reports_on_the_dicom_files_of_one_study(
+    points_model, still, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("highdicom", reason="needs the extra sr (highdicom)")
+    monkeypatch.setattr(
+        type(points_model.task.head), "forward", lambda self, tokens: peaked(len(tokens.patch))
+    )
+    folder = points_model.save_pretrained(tmp_path / "model")
+    facts = {"spacing": Spacing(row_mm=1.5, col_mm=1.5), "patient_id": "p", "study_id": "s", "series_id": "1"}
+    for name, frames in (("a", 1), ("b", 3)):
+        time = {"frame_time_ms": 40.0 if frames > 1 else None}
+        write_dicom(still.parent / f"{name}.dcm", noise(frames), vendor="v", item_id=name, **facts, **time)
+
+    def run(*media):
+        words = [
+            *map(str, media),
+            "--model",
+            str(folder),
+            "--out",
+            str(tmp_path / "o"),
+            "--sr",
+            str(tmp_path / "r.dcm"),
+        ]
+        monkeypatch.setattr("sys.argv", ["insonate", "predict", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code, capsys.readouterr().err
+
+    code, told = run(still, still.parent / "a.dcm", still.parent / "b.dcm")
+    assert not code
+    assert "still.png: is no DICOM file, and left out of the report" in told
+    report = dcmread(tmp_path / "r.dcm")
+    assert report.StudyInstanceUID == dcmread(still.parent / "a.dcm").StudyInstanceUID
+    assert str(report).count("ELLIPSE") == 2
+    code, told = run(still)
+    assert code == 2
+    assert "there is no measurement to report" in told
+
+
 def peaked(count):
     """Maps with one clear cell each, as for the head of a fetus."""
     maps = torch.zeros(count, 4, 16, 16)

@@ -29,7 +29,7 @@ COLOURS: tuple[Colour, ...] = (
 TRUTH, WRITING, FAINT, PAPER = (0, 220, 120), (235, 235, 235), (150, 150, 150), (14, 14, 14)
 SURE = 0.2
 """confidence of a point below which its figures are told with a question mark"""
-CAPITAL = {"hadlock": "Hadlock", "intergrowth": "INTERGROWTH", "ed": "ED", "es": "ES"}
+CAPITAL = {"hadlock": "Hadlock", "intergrowth": "INTERGROWTH", "fs": "FS"}
 SIGNS = {"!": "! not plausible, or not what its formula is for", "?": "? unsure of a point"}
 """after a value, and what a line below says of it"""
 BAR_PART = 0.25
