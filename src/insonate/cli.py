@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from insonate.cli_data import data_app
+from insonate.cli_export import export
 from insonate.cli_parts import PLAIN, AsJson, say, warn
 from insonate.cli_points import Members, claims, pseudo_label
 from insonate.cli_predict import predict, view
@@ -38,6 +39,9 @@ app.add_typer(recipes_app, name="recipes")
 app.command(
     "predict", epilog="Example: insonate predict head.png --model runs/hc/model --task hc --ga 32w4d"
 )(predict)
+app.command(
+    "export", epilog="Example: insonate export runs/hc/model --to openvino --int8 --data hc.parquet -o hc-fast"
+)(export)
 models_app.command(
     "view", epilog="Example: insonate models view runs/nine/model nine/manifest.parquet --out runs/nine/model"
 )(view)

@@ -93,7 +93,7 @@ class AttentiveHead(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Tokens → B O."""
-        batch = len(tokens.patch)
+        batch = tokens.patch.shape[0]
         keys, values = self.key_value(self.norm(tokens.patch)).chunk(2, dim=-1)  # B N D, twice
         query = self.query.expand(batch, -1, -1).to(keys.dtype)  # B 1 D
         seen = functional.scaled_dot_product_attention(

@@ -88,7 +88,7 @@ class FrameTransformer(Backbone):
         tokens = tokens + times(clip.shape[1], tokens.shape[-1]).to(tokens)
         for block in self.blocks:
             tokens = block(tokens)
-        return Tokens(tokens, tokens.new_zeros(len(tokens), 0, tokens.shape[-1]), (clip.shape[1], 1, 1))
+        return Tokens(tokens, tokens.new_zeros(tokens.shape[0], 0, tokens.shape[-1]), (clip.shape[1], 1, 1))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.pyramid`: of the frames, averaged."""

@@ -153,7 +153,7 @@ class AttentiveProbe(nn.Module):
             bias = tokens.new_zeros(ignore.shape).masked_fill(ignore, lowest)[:, None, None, :]  # B 1 1 N
         for block in self.blocks:
             tokens = block(tokens, bias)
-        return self.cross(self.query.expand(len(tokens), -1, -1), tokens, bias)
+        return self.cross(self.query.expand(tokens.shape[0], -1, -1), tokens, bias)
 
     def _slots(self, count: int) -> Tensor | float:
         """What is added to the tokens to tell their slots: N D.

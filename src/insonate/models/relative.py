@@ -67,7 +67,8 @@ class RelativeBias(nn.Module):
         learns = self.training or (torch.is_grad_enabled() and table.requires_grad)
         own = type(table) is nn.Parameter and type(table.data) is Tensor and not table.is_inference()
         small = table.shape[1] * (grid[0] * grid[1] + self.class_token) ** 2 <= LARGEST_KEPT
-        return own and small and not learns and not torch.compiler.is_compiling()
+        traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        return own and small and not learns and not traced
 
     def _made(self, grid: Grid, keep: Tensor | None) -> Tensor:
         table = resize_offsets(self.table, self.grid, grid, class_token=self.class_token)

@@ -68,7 +68,7 @@ class SonoNet(Backbone):
         """See `Backbone.forward`; each picture is first brought to mean 0 and deviation 255."""
         last = self._maps(x)[-1]  # B D h w
         tokens = last.flatten(2).transpose(1, 2)  # B N D
-        return Tokens(tokens, tokens.new_zeros(len(x), 0, tokens.shape[-1]), (1, *last.shape[-2:]))
+        return Tokens(tokens, tokens.new_zeros(x.shape[0], 0, tokens.shape[-1]), (1, *last.shape[-2:]))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.pyramid`: strides 4, 8, 16, and the last one pooled once more."""

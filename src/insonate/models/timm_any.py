@@ -68,7 +68,7 @@ class TimmBackbone(Backbone):
             return Tokens(features[:, self.num_prefix :], features[:, : self.num_prefix], (1, rows, columns))
         picture = features.movedim(-1, 1) if self.channels_last else features  # B D h w
         tokens = picture.flatten(2).transpose(1, 2)  # B N D
-        return Tokens(tokens, tokens.new_zeros(len(x), 0, tokens.shape[-1]), (1, *picture.shape[-2:]))
+        return Tokens(tokens, tokens.new_zeros(x.shape[0], 0, tokens.shape[-1]), (1, *picture.shape[-2:]))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.pyramid`: the last four levels that timm gives, resampled to the strides."""
@@ -77,7 +77,8 @@ class TimmBackbone(Backbone):
         maps = self.net.forward_intermediates(
             x, indices=[max(i, 0) for i in indices], output_fmt="NCHW", intermediates_only=True
         )
-        sizes = [(max(x.shape[-2] // s, 1), max(x.shape[-1] // s, 1)) for s in STRIDES]
+        height, width = int(x.shape[-2]), int(x.shape[-1])  # plain numbers also in a graph that is exported
+        sizes = [(max(height // s, 1), max(width // s, 1)) for s in STRIDES]
         return [_to(picture, size) for picture, size in zip(maps, sizes, strict=True)]
 
     def layers(self) -> list[nn.Module]:

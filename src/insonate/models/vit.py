@@ -200,7 +200,7 @@ class VisionTransformer(MaskedBackbone):
         position = self.positions(grid)  # N D
         if position is not None:
             tokens = tokens + (position if keep is None else position[keep])
-        prefix = self._prefix(len(tokens))
+        prefix = self._prefix(tokens.shape[0])
         return torch.cat([*prefix, tokens], 1) if prefix else tokens
 
     def fill_in(self, x: Tensor, hidden: Tensor, token: Tensor) -> Tokens:
@@ -243,7 +243,8 @@ class VisionTransformer(MaskedBackbone):
         Raises:
             RecipeError: height, width or frames are no multiple of the patch.
         """
-        (height, width), (tubelet, patch) = x.shape[-2:], self.spec.patch[:2]
+        height, width = int(x.shape[-2]), int(x.shape[-1])  # plain numbers also in a graph that is exported
+        tubelet, patch = self.spec.patch[:2]
         if height % patch or width % patch:
             raise RecipeError(
                 "image", f"{height}×{width} pixels is no multiple of the patch, {patch}", "Resize it first"
@@ -271,7 +272,8 @@ class VisionTransformer(MaskedBackbone):
         evenly = [math.ceil(len(self.blocks) * (i + 1) / 4) - 1 for i in range(4)]
         taps = self.intermediate(x, self.raw_taps or evenly, normed=self.raw_taps is None)
         maps = [token_map(tokens) for tokens in taps]  # B D h w, four times
-        sizes = [(x.shape[-2] // stride, x.shape[-1] // stride) for stride in STRIDES]
+        height, width = int(x.shape[-2]), int(x.shape[-1])
+        sizes = [(height // stride, width // stride) for stride in STRIDES]
         return [_resample(picture, size) for picture, size in zip(maps, sizes, strict=True)]
 
     def layers(self) -> list[nn.Module]:
@@ -371,9 +373,12 @@ def _check(options: VitOptions, width: int, depth: int, heads: int) -> None:
 
 def _resample(picture: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = max(size[0], 1), max(size[1], 1)
-    if height < picture.shape[-2] or width < picture.shape[-1]:
+    rows, columns = int(picture.shape[-2]), int(picture.shape[-1])
+    if (height < rows or width < columns) and rows % height == columns % width == 0:
+        return F.avg_pool2d(picture, (rows // height, columns // width))
+    if height < rows or width < columns:
         return F.adaptive_avg_pool2d(picture, (height, width))
-    if (height, width) == tuple(picture.shape[-2:]):
+    if (height, width) == (rows, columns):
         return picture
     return F.interpolate(picture, size=(height, width), mode="bilinear", align_corners=False)
 

@@ -168,8 +168,8 @@ class Segmentation(Task):
         return drawn
 
     def _logits(self, image: Tensor) -> Tensor:
-        rows, columns = image.shape[-2:]
-        return self.head(self.backbone.pyramid(image), (rows, columns)).float()  # B C H W
+        size = int(image.shape[-2]), int(image.shape[-1])  # plain numbers also in a graph that is exported
+        return self.head(self.backbone.pyramid(image), size).float()  # B C H W
 
     def _prediction(self, mask: np.ndarray, confidence: float, meta: Meta) -> Prediction:
         mask = mask.astype(np.uint8)

@@ -33,4 +33,4 @@ def with_mirrored(image: Tensor) -> Tensor:
 
 def over_views(values: Tensor, image: Tensor) -> Tensor:
     """Values VB … of the views of `image` (B C H W) → their mean B …."""
-    return values.reshape(-1, len(image), *values.shape[1:]).mean(dim=0)
+    return values.reshape(-1, image.shape[0], *values.shape[1:]).mean(dim=0)
