@@ -70,8 +70,8 @@ _HOME = {
     "InputFormat": "transforms", "ItemKey": "sampler", "Loader": "loader", "Manifest": "manifest",
     "ManifestDataset": "dataset", "MaskTarget": "targets", "Meta": "sample", "POINT_SETS": "pointsets",
     "PointSet": "pointsets", "PointSetsTarget": "targets", "PointsTarget": "targets", "Sample": "sample",
-    "ScanResult": "scan", "Spacing": "spacing", "Target": "targets", "ValueTarget": "targets", "collate": "loader",
-    "prepare": "transforms", "split_by_patient": "split",
+    "ScanResult": "scan", "Spacing": "spacing", "Target": "targets", "ValueTarget": "targets",
+    "collate": "loader", "prepare": "transforms", "split_by_patient": "split",
 }  # fmt: skip
 
 
