@@ -15,6 +15,7 @@ from insonate.data.pseudo_labels import (
     EVALUATION,
     FLIP,
     REGIMES,
+    SECTOR,
     SHAPE,
     Candidate,
     Regime,
@@ -69,6 +70,21 @@ def test_each_filter_drops_its_own():
     choice = chosen(given)
     assert numbers(choice) == [0]
     assert choice.dropped == {FLIP: 1, SHAPE: 2, COPY: 1}
+
+
+def test_points_outside_the_echoes_are_dropped_and_only_what_is_left_is_looked_at():
+    asked = []
+
+    def in_sector(one):
+        asked.append(one.row["path"])
+        return one.row["path"] != "2.png"
+
+    allowed = {"HC": bounds("HC", LABELS)}
+    given = [candidate(1), candidate(2), candidate(3, gap=9.0)]
+    choice = choose(given, ALL, bounds=allowed, labelled={"HC": 9}, held_out=(), in_sector=in_sector)
+    assert numbers(choice) == [1]
+    assert choice.dropped == {FLIP: 1, SECTOR: 1}
+    assert asked == ["1.png", "2.png"]
 
 
 def test_confidence_is_judged_within_each_task():

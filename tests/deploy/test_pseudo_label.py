@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from insonate.data import Manifest
-from insonate.data.pseudo_labels import EVALUATION, Regime
-from insonate.deploy.pseudo_label import pseudo_label
+from insonate.data.pseudo_labels import EVALUATION, Candidate, Regime
+from insonate.deploy.pseudo_label import _in_sector, pseudo_label
 from insonate.errors import InsonateError
 from insonate.hub import Model, ensemble
 from insonate.models import build_backbone
@@ -99,3 +99,22 @@ def test_what_cannot_be_labelled_is_told_in_a_line(manifest):
     backbone = build_backbone(VIT)
     with pytest.raises(InsonateError, match="no points"):
         pseudo_label(Model(backbone), manifest, ANY)
+
+
+def test_a_point_may_lie_on_the_border_of_the_sector_and_no_farther(tmp_path):
+    rows, columns = np.mgrid[:200, :240]
+    radius, angle = np.hypot(rows - 5, columns - 120), np.arctan2(columns - 120, rows - 5)
+    grey = np.random.default_rng(0).integers(60, 200, (200, 240)).astype(np.uint8)
+    grey[(radius > 185) | (np.abs(angle) > 0.6)] = 0
+    Image.fromarray(grey).save(tmp_path / "0.png")
+    table = Manifest.from_rows([{"path": "0.png"}], tmp_path)
+
+    def inside(*points_xy):
+        one = Candidate(
+            row=table.rows[0], task="FUGC", points_xy=np.array(points_xy, dtype=float), hw=(200, 240),
+            confidence=1.0, flip_gap_px=0.0, likeness=None,
+        )  # fmt: skip
+        return _in_sector(table, one)
+
+    assert inside((120, 20), (120, 188))
+    assert not inside((120, 20), (10, 30))

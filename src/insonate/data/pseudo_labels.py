@@ -24,9 +24,10 @@ HELD_OUT = ("val", "test")
 """splits whose patients, and whatever looks like them, are never labelled by a model"""
 FRAME_PX = 256
 """size of the picture in whose pixels the views' agreement is told"""
-EVALUATION, FLIP, DOUBT, SHAPE, COPY, CLIP, CAP = (
+EVALUATION, FLIP, DOUBT, SHAPE, SECTOR, COPY, CLIP, CAP = (
     "of the evaluation, or nearly", "the mirrored view differs", "too little confidence",
-    "no shape that labels have", "a copy of another", "more of its clip", "above the task's cap",
+    "no shape that labels have", "outside the echoes", "a copy of another", "more of its clip",
+    "above the task's cap",
 )  # fmt: skip
 """why a picture is left out"""
 
@@ -122,6 +123,7 @@ def choose(
     bounds: Mapping[str, Bounds],
     labelled: Mapping[str, int],
     held_out: Sequence[Likeness],
+    in_sector: Callable[[Candidate], bool] = lambda _: True,
 ) -> Choice:
     """The candidates that a regime trains on.
 
@@ -134,6 +136,7 @@ def choose(
         bounds: task → what its labels allow.
         labelled: task → number of persons' labels in the training.
         held_out: of every picture of the evaluation.
+        in_sector: whether all points lie where the echoes are; asked last, for it must look at the picture.
     """
     dropped: Counter[str] = Counter()
     leaked = _near_evaluation(candidates, held_out)
@@ -142,6 +145,7 @@ def choose(
     pool = _kept(pool, dropped, FLIP, lambda one: one.flip_gap_px <= regime.flip_px)
     pool = _kept(pool, dropped, DOUBT, lambda one: one.confidence >= sure[one.task])
     pool = _kept(pool, dropped, SHAPE, lambda one: _shaped(one, bounds))
+    pool = _kept(pool, dropped, SECTOR, in_sector)
     copies = _copies(pool)
     pool = _kept(pool, dropped, COPY, lambda one: id(one) not in copies)
     pool.sort(key=lambda one: (seed_of("pseudo", *map(str, _place(one.row))), _place(one.row)))

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from insonate.data import Batch, Loader, Manifest, ManifestDataset
@@ -31,6 +33,7 @@ from insonate.data.pseudo_labels import (
     provenance,
     repeats,
 )
+from insonate.data.sector import find_sector
 from insonate.data.shards.read import open_row
 from insonate.errors import InsonateError, ManifestError, ModelError
 from insonate.hub import Model
@@ -40,6 +43,8 @@ from insonate.tasks.biometry import Biometry
 from insonate.tasks.keypoints import SPREAD_PX, Keypoints
 
 BATCH = 16
+BORDER = 0.02
+"""of the picture's diagonal, by which a point may lie outside the sector that was found"""
 Points = Keypoints | Biometry
 
 
@@ -103,6 +108,7 @@ def pseudo_label(
         bounds=allowed,
         labelled=counts,
         held_out=[look for look in looks if look is not None],
+        in_sector=partial(_in_sector, manifest),
     )
     teacher = model.digest()
     rows = [row for row in manifest.rows if row.get(column) is not None]
@@ -138,6 +144,17 @@ def _parted(manifest: Manifest, column: str, task: Points) -> tuple[list[Row], l
         if not rows:
             raise ManifestError(manifest.source, what, mend)
     return labelled, pool
+
+
+def _in_sector(manifest: Manifest, one: Candidate) -> bool:
+    """Whether all points lie within the sector, or near its border as labels do; True where none is found."""
+    with open_row(manifest, one.row) as file:
+        sector = find_sector(np.asarray(file.read([one.row.get("frame") or 0], grey=True)))
+    if sector is None:
+        return True
+    far_px = ndimage.distance_transform_edt(~sector.mask)  # H W, 0 within
+    columns, rows = one.points_xy.round().astype(int).T
+    return bool((far_px[rows, columns] <= BORDER * np.hypot(*one.hw)).all())
 
 
 def _frames(rows: Sequence[Row], most: int) -> list[Row]:
