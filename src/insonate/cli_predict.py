@@ -58,6 +58,13 @@ def predict(
     Writes JSON and an overlay picture for each file, masks where it segments, a trace of a loop of IVC, PLAX
     or A4C, and study.json where several pictures tell age and weight of a fetus.
     """
+    from insonate.deploy.runtime import is_exported
+
+    if is_exported(model):
+        asked = {"--ga": ga, "--smooth": smooth, "--body": body, "--sr": sr}
+        unserved = [name for name, value in asked.items() if value]
+        scale = None if spacing is None else _spacing(spacing)
+        return _predict_exported(media, model, out, unserved, task=task, spacing=scale, as_json=as_json)
     known = _known(ga, spacing, smooth, body)
     if sr is not None and sr.suffix.lower() != ".dcm":
         raise InsonateError("--sr", f"{sr.name!r} does not end in .dcm", "Give a file name such as sr.dcm")
@@ -85,6 +92,34 @@ def predict(
     if sr is not None:
         _report(good, sr, model)
     raise typer.Exit(2 if len(good) < len(results) else 0)
+
+
+def _predict_exported(
+    media: list[Path],
+    model: str,
+    out: Path,
+    unserved: list[str],
+    *,
+    task: str | None,
+    spacing: Spacing | None,
+    as_json: bool,
+) -> None:
+    """The same with a folder of `insonate export`, without torch."""
+    from insonate.deploy.portable import predict_exported
+    from insonate.deploy.sources import media_below
+
+    if unserved:
+        raise InsonateError(model, f"an exported model serves no {', '.join(unserved)}", "Use the model folder")
+    failed = 0
+    for result in predict_exported(media_below(media, but=out), model, out, task=task, spacing=spacing):
+        if result.error is not None:
+            failed += 1
+            warn(one_line(result.error))
+        elif as_json and result.json_path is not None:
+            say(json.dumps(json.loads(result.json_path.read_text("utf-8"))))
+        else:
+            say(f"{result.media}: {result.text} → {result.json_path}")
+    raise typer.Exit(2 if failed else 0)
 
 
 def view(
