@@ -173,7 +173,10 @@ def test_what_cannot_be_exported_is_one_line(labelled, tmp_path, monkeypatch) ->
         with pytest.raises(kind, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
-    monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
+    export(model, tmp_path / "good", to="onnx")
+    words = ["predict", tmp_path / "0.png", "--model", tmp_path / "good", "-o", tmp_path / "o", "--ga", "32w"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert "an exported model serves no --ga" in str(result.exception)
     monkeypatch.setattr(exporting.compared, "__defaults__", (0.0,))
     with pytest.raises(ModelError, match="differs from torch by"):
         export(model, tmp_path / "x", to="onnx")
@@ -187,12 +190,10 @@ class Block:
         if name.split(".")[0] in {"torch", "torchvision", "timm", "safetensors"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Block())
-import json
-import numpy as np
-from PIL import Image
-from insonate.deploy.runtime import Exported
-found = Exported(sys.argv[1]).predict(np.asarray(Image.open(sys.argv[2])), "hc")
-print(json.dumps(found.to_dict()))
+from insonate.cli import main
+model, picture, out = sys.argv[1:]
+sys.argv = ["insonate", "predict", picture, "--model", model, "--task", "hc", "-o", out, "--json"]
+main()
 """
 
 
@@ -204,9 +205,13 @@ def test_it_runs_where_torch_is_not(tmp_path) -> None:
     told = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
     assert told.exit_code == 0, told.output
     assert "largest difference from torch" in told.stdout
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "x"), str(tmp_path / "p.png")]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, "-c", WITHOUT_TORCH, *(str(tmp_path / name) for name in ("x", "p.png", "out"))]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    (found,) = told["predictions"]
     theirs = model.predict(PICTURE, task="HC", tta=False)
     value = [[np.nan if x is None else x for x in point] for point in found["value"]]
     np.testing.assert_allclose(value, theirs.value, atol=1e-3, equal_nan=True)
     assert found["names"] == list(theirs.names)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+    sizes = {name: size["value"] for name, size in found["measurements"].items()}
+    assert sizes == pytest.approx({name: one.value for name, one in theirs.measurements.items()}, rel=1e-3)

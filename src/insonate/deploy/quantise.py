@@ -7,6 +7,7 @@ Shapes: B items, C channels, H W input.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -185,11 +186,13 @@ def _quiet() -> Iterator[None]:
     """Without warnings of libraries, their progress bars, and NNCF's reports of its use to its makers."""
     before = os.environ.get("CI")
     os.environ["CI"] = "true"  # what openvino_telemetry takes for a refusal
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(logging.NOTSET)
         if before is None:
             del os.environ["CI"]
         else:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from insonate.data.spacing import Spacing
 from insonate.errors import ModelError, nearest
 
 FACTS, ONNX, OPENVINO = "insonate.json", "model.onnx", "model.xml"
@@ -29,6 +30,15 @@ WEIGHT_BITS, MOST_BITS = 15, 22
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 Scale = tuple[float, float, float, float]
 """sx, sy, tx, ty: an input pixel is (sx·x + tx, sy·y + ty) of an original one"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the pixels of an input lie in the original."""
+
+    scale: Scale
+    original_hw: tuple[int, ...]
+    spacing: Spacing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +90,15 @@ class Exported:
         """
         return prepare(picture, self.facts["input"])
 
-    def predict(self, picture: np.ndarray, task: str | None = None) -> Found:
+    def predict(
+        self, picture: np.ndarray, task: str | None = None, *, spacing: Spacing | None = None
+    ) -> Found:
         """What a task says of a picture, R Q or R Q 3, uint8; a model of clips is shown it in all frames.
+
+        Args:
+            picture: as it is.
+            task: one of `tasks`, in upper or lower case; needed where there are several.
+            spacing: of its pixels, where it is known: diameters of HC and FA are put at right angles in mm.
 
         Raises:
             ModelError: it is no picture, or there is no such task.
@@ -92,7 +109,8 @@ class Exported:
         batch = pixels[None] if frames == 1 else np.repeat(pixels[None, None], frames, 1)
         outputs = self.run(np.ascontiguousarray(batch))
         value, confidence = (outputs[f"{name}.{part}"][0] for part in ("values", "confidence"))
-        return decode(self.facts, name, (value, confidence), scale=scale, original_hw=picture.shape[:2])
+        place = Place(scale=scale, original_hw=picture.shape[:2], spacing=spacing)
+        return decode(self.facts, name, (value, confidence), place)
 
     def task_named(self, name: str | None) -> str:
         """The task of a name, in upper or lower case; for none the only one.
@@ -211,21 +229,14 @@ def _cubic(away: np.ndarray) -> np.ndarray:
     return np.where(away < 1, near, np.where(away < 2, far, 0.0))
 
 
-def decode(
-    facts: dict[str, Any],
-    name: str,
-    outputs: tuple[np.ndarray, np.ndarray],
-    *,
-    scale: Scale,
-    original_hw: tuple[int, ...],
-) -> Found:
+def decode(facts: dict[str, Any], name: str, outputs: tuple[np.ndarray, np.ndarray], place: Place) -> Found:
     """Values and confidence of one item, as the graph gives them → pixels and units of the original."""
     task, (value, confidence) = facts["tasks"][name], outputs
     names = tuple(task["names"])
     if task["kind"] == "keypoints":
-        value, confidence = _points(value, confidence, task, facts["input"], scale)
+        value, confidence = _points(value, confidence, task, facts["input"], place)
     elif task["kind"] == "segmentation":
-        value = _on_original(value, scale, original_hw).argmax(axis=0).astype(np.uint8)
+        value = _on_original(value, place.scale, place.original_hw).argmax(axis=0).astype(np.uint8)
     return Found(
         task=name, kind=task["kind"], value=np.asarray(value), confidence=np.asarray(confidence), names=names,
         facts=task,
@@ -233,10 +244,10 @@ def decode(
 
 
 def _points(
-    values: np.ndarray, raw: np.ndarray, task: dict[str, Any], wanted: dict[str, Any], scale: Scale
+    values: np.ndarray, raw: np.ndarray, task: dict[str, Any], wanted: dict[str, Any], place: Place
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points K 2 in original pixels, and the chance of each to be near its place."""
-    sx, sy, tx, ty = scale
+    sx, sy, tx, ty = place.scale
     middle = np.array([wanted["width"] - 1, wanted["height"] - 1]) / 2
     points = (values.astype(np.float64) + middle - (tx, ty)) / (sx, sy)
     seen = raw.astype(np.float64)
@@ -246,7 +257,7 @@ def _points(
         from insonate.measure.points import MEASURED
 
         measured = MEASURED[task["points"]]
-        points = points if measured.project is None else measured.project(points, None)
+        points = points if measured.project is None else measured.project(points, place.spacing)
     return points, np.where(seen > 0, chances, 0.0)
 
 
