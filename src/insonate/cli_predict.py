@@ -109,7 +109,9 @@ def _predict_exported(
     from insonate.deploy.sources import media_below
 
     if unserved:
-        raise InsonateError(model, f"an exported model serves no {', '.join(unserved)}", "Use the model folder")
+        raise InsonateError(
+            model, f"an exported model serves no {', '.join(unserved)}", "Use the model folder"
+        )
     failed = 0
     for result in predict_exported(media_below(media, but=out), model, out, task=task, spacing=spacing):
         if result.error is not None:
