@@ -224,6 +224,9 @@ def data_shard(
     crop: Annotated[
         Literal["none", "sector"], typer.Option(help="sector: to the echoes, black outside them")
     ] = "none",
+    loops: Annotated[
+        bool, typer.Option("--loops", help="whole loops also where one frame is labelled; else that alone")
+    ] = False,
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="pixels blanked, pseudonyms only: see `data deidentify`")
     ] = False,
@@ -254,7 +257,7 @@ def data_shard(
     if templates is not None and crop == "none" and not deidentify:
         mend = "Add one, or leave it out"
         raise InsonateError("--templates", "is of use with --crop sector or --deidentify only", mend)
-    options = PackOptions(size_px=size or None, quality=quality, colour=colour, crop=crop)
+    options = PackOptions(size_px=size or None, quality=quality, colour=colour, crop=crop, loops=loops)
     try:
         rows = Manifest.read(manifest)
     except ManifestError:

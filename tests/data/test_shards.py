@@ -84,6 +84,26 @@ def test_rows_follow_their_pixels(archive, tmp_path):
     assert names[:3] == ["s00000000.00000.jpg", "s00000000.mask_path.png", "s00000000.json"]
 
 
+def test_loops_are_kept_whole_when_asked_for_with_their_labelled_frame(archive, tmp_path):
+    options = shards.PackOptions(size_px=None, loops=True)
+    manifest = shards.shard(archive, tmp_path / "out", options, workers=1).manifest
+    row = manifest.rows[5]
+    assert (row["frames"], row["frame"], row["kind"]) == (5, 3, "video")
+    dataset = ManifestDataset(manifest.select(split="train"), InputFormat(height=48, width=64))
+    original = media.read_frames(archive.root / "cine.dcm", grey=True)[3]
+    assert np.abs(dataset.original(4).astype(int).reshape(48, 64) - original).mean() < 3
+
+
+def test_lists_that_are_no_points_stay_as_they_are(archive, tmp_path):
+    pose, motion = [float(v) for v in range(16)], [1.0] * 17
+    rows = [{**row, "probe_poses": pose, "wall_motion": motion} for row in archive.rows]
+    manifest = Manifest.from_rows(rows, archive.root)
+    packed = shards.shard(manifest, tmp_path / "out", shards.PackOptions(size_px=32), workers=1)
+    assert packed.errors == []
+    assert all(row["probe_poses"] == pose and row["wall_motion"] == motion for row in packed.manifest.rows)
+    assert packed.manifest.rows[1]["keypoints"][0] != rows[1]["keypoints"][0]
+
+
 def test_the_same_dataset_trains_on_files_and_shards(archive, tmp_path):
     result = shards.shard(archive, tmp_path / "out", shards.PackOptions(quality=95), workers=1)
     for target in (

@@ -20,6 +20,15 @@ SPLITS = ("train", "val", "test")
 Row = dict[str, Any]
 
 
+NO_POINTS = ("_poses", "_from_probe", "_motion", "_frames", "_s", "_mm")
+"""ends of the names of list columns that hold no points: poses, wall motion, times, lengths"""
+
+
+def is_points(column: str, value: object) -> bool:
+    """Whether a column's value are points x0, y0, x1, y1, … in pixels: lists are, but for `NO_POINTS`."""
+    return isinstance(value, list) and not column.endswith(NO_POINTS)
+
+
 def is_path(column: str) -> bool:
     """Whether a column holds file paths."""
     return column == "path" or column.endswith("_path")

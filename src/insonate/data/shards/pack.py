@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from insonate.data.blanking import Blanked, blanked
-from insonate.data.columns import COLUMNS, TEXT, Row, is_path
+from insonate.data.columns import COLUMNS, TEXT, Row, is_path, is_points
 from insonate.data.dicom_profile import known_vendor
 from insonate.data.limits import limited
 from insonate.data.media import MediaFile
@@ -52,6 +52,8 @@ class PackOptions:
     crop: Literal["none", "sector"] = "none"
     """`sector`: to the insonified region, black outside it; where none is found, to the pictures of tissue
     that a DICOM's regions name, else not at all"""
+    loops: bool = False
+    """keep all frames of a loop where a row labels one of them; else that one alone is kept"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ def pack(job: Job) -> Packed:
     """Read, crop, resize and encode one item; its row is brought to the new pixels.
 
     Points, spacing, size and number of frames follow. Of a row that labels one frame, that frame alone is
-    kept.
+    kept unless the options keep loops.
 
     Raises:
         MediaError: the medium cannot be read.
@@ -128,7 +130,8 @@ def _row_without_identity(row: Row, made: Row, names: Pseudonyms, keep: tuple[st
 def _packed(job: Job, row: Row, file: MediaFile) -> Packed:
     """The item that `file` holds, under this row."""
     info = file.info
-    chosen = range(info.frames) if row.get("frame") is None else [int(row["frame"])]
+    whole = job.options.loops or row.get("frame") is None
+    chosen = range(info.frames) if whole else [int(row["frame"])]
     box, sector = _kept(file, job)
     size = _size(box, job.options.size_px)
     contents = []
@@ -142,11 +145,11 @@ def _packed(job: Job, row: Row, file: MediaFile) -> Packed:
     if info.frame_spacings:  # of one frame it is known, of a clip it is not one number
         spacing = info.frame_spacings[chosen[0]] if len(chosen) == 1 else None
     contents += _sides(job, row, (info.height, info.width), box, size)
-    new = {c: _moved(v, box, size, row) if isinstance(v, list) else v for c, v in row.items()}
+    new = {c: _moved(v, box, size, row) if is_points(c, v) else v for c, v in row.items()}
     new |= _facts(box, size, spacing, len(chosen))
     new["fps"] = (row["fps"] or info.fps) if len(chosen) > 1 else None
     new = {c: v for c, v in new.items() if not is_path(c) and c not in STAMP} | {MEMBER: job.member}
-    if "frame" in row:
+    if "frame" in row and not whole:
         new["frame"] = None if row["frame"] is None else 0
     contents.append((f"{job.member}.json", json.dumps(plain_row(new), sort_keys=True).encode()))
     return Packed(row=new, contents=contents)
