@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -183,12 +184,12 @@ def _of(data: Manifest, *splits: str) -> Manifest:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings of libraries, their progress bars, and NNCF's reports of its use to its makers."""
+    """Without warnings of libraries and NNCF's report of its use; progress bars go to stderr."""
     before = os.environ.get("CI")
     os.environ["CI"] = "true"  # what openvino_telemetry takes for a refusal
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # progress is no result
             warnings.simplefilter("ignore")
             yield
     finally:
