@@ -47,4 +47,13 @@ def grey_of(frames: np.ndarray) -> np.ndarray:
     """Luma of T H W 3; frames without colour as they are. T H W, uint8."""
     if frames.ndim == 3:
         return frames
-    return stacked([((frame @ LUMA + 500) // 1000).astype(np.uint8) for frame in frames])  # T H W
+    return stacked([_luma(frame) for frame in frames])  # T H W
+
+
+def _luma(frame: np.ndarray) -> np.ndarray:
+    """H W of H W 3."""
+    thousandths = np.full(frame.shape[:2], 500, np.uint32)  # so that the division rounds
+    for channel, weight in enumerate(LUMA):  # a third of the time of a matrix product
+        thousandths += frame[..., channel] * weight
+    thousandths //= 1000
+    return thousandths.astype(np.uint8)
