@@ -2,7 +2,7 @@
 
 Run in the suite on 1,000 cases, by `make soak` on 100,000:
 
-    python tests/data/hostile_media.py TOOLS DATA WORK [--count 1000] [--seeds 1] [--random-only]
+    python tests/data/hostile_media.py TOOLS DATA WORK [--count 1000] [--first 0] [--seeds 1] [--random-only]
 
 Prints one JSON object a seed; exits with 1 where a case went wrong. No torch: forks are fast.
 """
@@ -42,13 +42,14 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="seed to go on from")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--kinds", default="media,dicom")
     parser.add_argument("--random-only", action="store_true")
     options = parser.parse_args()
     preload()
     wrong = 0
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         out = options.work / f"seed{seed}" / "hostile"
         make(options, seed, out)
         result = check(out)
