@@ -26,6 +26,7 @@ EXTRAS = {
     "dicom": ("imagecodecs", "lossless and 12-bit JPEG and JPEG XL in DICOM"),
     "ray": ("ray", "data scan, deidentify and shard on a Ray cluster"),
     "slurm": ("submitit", "runs on SLURM"),
+    "export": ("openvino", "models as graphs that run without torch"),
     "sr": ("highdicom", "DICOM structured reports"),
 }
 """extra → module that it brings, and what it is for"""
