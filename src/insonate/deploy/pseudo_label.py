@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
@@ -45,6 +46,8 @@ from insonate.tasks.keypoints import SPREAD_PX, Keypoints
 BATCH = 16
 BORDER = 0.02
 """of the picture's diagonal, by which a point may lie outside the sector that was found"""
+SECTOR_PX = 128
+"""longer side of the picture in which the sector is sought"""
 Points = Keypoints | Biometry
 
 
@@ -149,12 +152,17 @@ def _parted(manifest: Manifest, column: str, task: Points) -> tuple[list[Row], l
 def _in_sector(manifest: Manifest, one: Candidate) -> bool:
     """Whether all points lie within the sector, or near its border as labels do; True where none is found."""
     with open_row(manifest, one.row) as file:
-        sector = find_sector(np.asarray(file.read([one.row.get("frame") or 0], grey=True)))
+        grey = Image.fromarray(np.asarray(file.read([one.row.get("frame") or 0], grey=True)[0]))
+    scale = min(1.0, SECTOR_PX / max(grey.size))
+    width, height = (max(1, round(scale * side)) for side in grey.size)
+    small = np.asarray(grey.resize((width, height), Image.Resampling.BOX))  # h w
+    sector = find_sector(small[None])
     if sector is None:
         return True
-    far_px = ndimage.distance_transform_edt(~sector.mask)  # H W, 0 within
-    columns, rows = one.points_xy.round().astype(int).T
-    return bool((far_px[rows, columns] <= BORDER * np.hypot(*one.hw)).all())
+    far_px = ndimage.distance_transform_edt(~sector.mask)  # h w, 0 within
+    columns, rows = ((one.points_xy + 0.5) * scale - 0.5).round().astype(int).T
+    far_px = far_px[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+    return bool((far_px <= BORDER * np.hypot(height, width)).all())
 
 
 def _frames(rows: Sequence[Row], most: int) -> list[Row]:
