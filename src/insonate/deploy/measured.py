@@ -31,7 +31,7 @@ NO_ECHOES = "no picture of tissue is seen in it: is this an ultrasound picture?"
 NO_SCALE = "the file tells no spacing: lengths are in pixels; say --spacing MM where you know it"
 TRACED = {"IVC": "ivc_mm", "PLAX": "lv_mm", "A4C": "lv_trans_mm"}
 """point set → the line along which its trace is taken"""
-LOOKED_AT = 8
+LOOKED_AT = 3
 """frames of a medium in which echoes are sought"""
 
 

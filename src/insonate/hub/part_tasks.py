@@ -18,13 +18,13 @@ from insonate.models import Backbone, LoadReport, load_official
 from insonate.models.backbone import Tokens
 from insonate.models.panecho import PanEchoHeads
 from insonate.models.panecho_tasks import task_options
-from insonate.models.probes import AttentiveProbe, LinearProbe
+from insonate.models.probes import AttentiveProbe, GridProbe, LinearProbe
 from insonate.models.vit import VisionTransformer
 from insonate.tasks import build_task
 from insonate.tasks.base import Task
 
 PROBE = "probe"
-Probe = AttentiveProbe | LinearProbe
+Probe = AttentiveProbe | LinearProbe | GridProbe
 Parts = Mapping[str, tuple[dict[str, Any], nn.Module]]
 
 
@@ -171,7 +171,7 @@ def read_probe(
 
 def _places(probe: Probe) -> int:
     """Clips of a study that a probe tells apart; 1 where it tells none."""
-    if isinstance(probe, LinearProbe) or probe.config.slots == "none":
+    if isinstance(probe, LinearProbe | GridProbe) or probe.config.slots == "none":
         return 1
     return probe.config.views * probe.config.clips
 

@@ -210,6 +210,48 @@ class MlpProbe(LinearProbe):
         )
 
 
+class GridProbeOptions(ProbeOptions):
+    """Options of a probe that knows roughly where in a picture a token lies."""
+
+    name: Literal["grid_probe"] = "grid_probe"
+    rows: int = Field(ge=1, le=4096)
+    """of the grid of tokens"""
+    columns: int = Field(ge=1, le=4096)
+    """of the grid of tokens"""
+    cells: int = Field(default=4, ge=1, le=64)
+    """per side, into which the grid is averaged"""
+
+
+@PARTS.register("grid_probe", config=GridProbeOptions)
+class GridProbe(nn.Module):
+    """Mean of the tokens in each of a few cells of the picture, norm, and a linear layer on all of them."""
+
+    def __init__(self, options: GridProbeOptions) -> None:
+        super().__init__()
+        self.config = options
+        self.norm = nn.LayerNorm(options.width, eps=PROBE_EPS, elementwise_affine=False)
+        self.final = nn.Linear(options.width * options.cells**2, options.outputs)
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """Tokens B N D of one picture each → B F.
+
+        Raises:
+            ModelError: they are no grid of this size.
+        """
+        rows, columns = self.config.rows, self.config.columns
+        if tokens.shape[1] != rows * columns:
+            raise ModelError(
+                "probe", f"{tokens.shape[1]} tokens are no {rows} × {columns}", "Give single pictures"
+            )
+        grid = tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)  # B D h w
+        means = F.adaptive_avg_pool2d(grid, self.config.cells).flatten(2)  # B D cells²
+        return self.norm(means.transpose(1, 2)).flatten(1)  # B F
+
+    def forward(self, tokens: Tensor, ignore: Tensor | None = None) -> Tensor:
+        """Tokens B N D → B O; `ignore` is for probes of studies."""
+        return self.final(self.features(tokens))
+
+
 def _mean(tokens: Tensor, ignore: Tensor | None) -> Tensor:
     if ignore is None:
         return tokens.mean(dim=1)  # B D
