@@ -49,6 +49,11 @@ PUBLISHED = (
         license="MIT", weights="dl.fbaipublicfiles.com/vjepa2/vitg-384.pt",
     ),
     Published(
+        name="V-JEPA 2.1 ViT-L/384", family="vjepa",
+        options={"name": "vjepa21", "width": 1024, "depth": 24, "heads": 16, "rope_reach": 16},
+        license="MIT", weights="dl.fbaipublicfiles.com/vjepa2/vjepa2_1_vitl_dist_vitG_384.pt",
+    ),
+    Published(
         name="EchoJEPA-L", family="echojepa", options={"name": "vjepa_large", "input_size": [224, 224]},
         license="see its repository", weights="github.com/bowang-lab/EchoJEPA",
     ),
@@ -93,6 +98,26 @@ PUBLISHED = (
     Published(
         name="SonoNet-16", family="sononet", options={"name": "sononet"},
         license="Apache-2.0", weights="github.com/rdroste/SonoNet_PyTorch",
+    ),
+    Published(
+        name="MAE ViT-B/16", family="mae",
+        options={"name": "vit_base", "position": "learned", "class_token": True},
+        license="CC BY-NC 4.0", weights="github.com/facebookresearch/mae",
+    ),
+    Published(
+        name="DINOv2 ViT-S/14", family="dinov2",
+        options={"name": "vit_small", "patch": 14, "position": "learned", "class_token": True,
+                 "layer_scale": 0.1, "input_size": [518, 518]},
+        license="Apache-2.0", weights="github.com/facebookresearch/dinov2",
+    ),
+    Published(
+        name="DINOv3 ViT-S/16", family="dinov3",
+        options={"name": "timm", "model": "vit_small_patch16_dinov3"},
+        license="DINOv3 License", weights="github.com/facebookresearch/dinov3",
+    ),
+    Published(
+        name="SAM ViT-B", family="sam", options={"name": "timm", "model": "samvit_base_patch16"},
+        license="Apache-2.0", weights="github.com/facebookresearch/segment-anything",
     ),
 )  # fmt: skip
 
