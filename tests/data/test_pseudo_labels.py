@@ -177,5 +177,10 @@ def test_features_do_not_change_with_the_size_of_the_picture():
     assert odd.shape == (4,)
     missing = bounds("x", [(np.full((4, 2), np.nan), HW)])
     assert missing.allow(HEAD, HW)  # labels that tell nothing allow all
+    few = bounds("x", [(HEAD * (1 + k / 10), HW) for k in range(5)])
+    many = bounds("x", [(HEAD * (1 + k / 1000), HW) for k in range(401)])
+    assert few.allow(HEAD * 0.75, HW)  # five labels do not show how small it may be
+    assert not many.allow(HEAD * 0.9, HW)
+    assert many.allow(HEAD * 1.2, HW)
     with pytest.raises(ValueError, match="no labels"):
         bounds("HC", [])

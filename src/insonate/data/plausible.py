@@ -14,6 +14,9 @@ import numpy as np
 
 LOWEST_PERCENT, HIGHEST_PERCENT = 0.5, 99.5
 """of the labels; what lies beyond is refused"""
+FEWEST, SLACK = 5, 4.0
+"""labels of which nothing is learned if there are fewer; and the share of their range by which n labels let
+points go beyond it, times n: a few labels do not show the whole range"""
 ROUND = ("HC", "FA")
 LEAST_ROUND = 0.6
 """shorter over longer diameter of a head or an abdomen"""
@@ -53,8 +56,10 @@ def bounds(task: str, labels: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> B
     rows = np.stack([features(points_xy, hw) for points_xy, hw in labels])  # N F
     known = np.isfinite(rows)
     low, high = np.full(rows.shape[1], -np.inf), np.full(rows.shape[1], np.inf)
-    for i in np.flatnonzero(known.any(axis=0)):
+    for i in np.flatnonzero(known.sum(axis=0) >= FEWEST):
         low[i], high[i] = np.percentile(rows[known[:, i], i], [LOWEST_PERCENT, HIGHEST_PERCENT])
+        slack = SLACK / known[:, i].sum() * (high[i] - low[i])
+        low[i], high[i] = low[i] - slack, high[i] + slack
     return Bounds(task=task, low=low, high=high)
 
 
