@@ -6,6 +6,8 @@ import io
 import json
 import re
 import sys
+import zipfile
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image, ImageDraw
 from insonate.cli import main
 from insonate.data import media, shards
 from insonate.data.card import histogram, write_card
-from insonate.data.likeness import Likeness, groups, likeness, near_pairs
+from insonate.data.likeness import groups, likeness, near_pairs
 from insonate.data.manifest import Manifest
 
 
@@ -68,12 +70,25 @@ def test_copies_are_near_and_other_pictures_are_not():
     assert groups(5, [(1, 3), (4, 3)]) == [0, 1, 2, 1, 1]
 
 
-def test_other_patients_of_one_scanner_are_not_near(shared_data):
-    import zipfile
+@pytest.mark.parametrize("margins", [(0.02,) * 4, (0.05,) * 4, (0.0, 0.08, 0.04, 0.0)])
+@pytest.mark.parametrize("scale", [1.0, 0.8])
+def test_cut_copies_are_near(shared_data, margins, scale):
+    with zipfile.ZipFile(shared_data / "hc18_landmarks" / "hc18_half.zip") as file:
+        names = [n for n in file.namelist() if n.endswith("HC.png") and "mask" not in n.lower()][:24]
+        pictures = [np.asarray(Image.open(io.BytesIO(file.read(name))).convert("L")) for name in names]
+    height, width = pictures[3].shape
+    left, top, right, bottom = margins
+    cut = pictures[3][int(top * height) : height - int(bottom * height)]
+    cut = cut[:, int(left * width) : width - int(right * width)]
+    if scale != 1 and left == top == right == bottom:  # an uneven cut is found where it keeps its size
+        cut = recoded(cut, scale=scale)
+    assert near_pairs([likeness(picture) for picture in [*pictures, cut]]) == [(3, 24)]
 
+
+def test_other_patients_of_one_scanner_are_not_near(shared_data):
     kept, names = [], []
     with zipfile.ZipFile(shared_data / "camus_4ch" / "camus4ch_256.zip") as file:
-        for name in [n for n in file.namelist() if n.startswith("images/") and "_ED" in n][:200]:
+        for name in [n for n in file.namelist() if n.startswith("images/") and "_ED" in n][:100]:
             with Image.open(io.BytesIO(file.read(name))) as image:
                 kept.append(likeness(np.asarray(image.convert("L"))))
             names.append(name)
@@ -158,7 +173,7 @@ def test_pairs_are_found_among_many_that_are_coarsely_alike(monkeypatch):
     found = [
         likeness(picture) for picture in (speckle(0), speckle(1), recoded(speckle(0)), recoded(speckle(1)))
     ]
-    alike = [Likeness(bits=found[0].bits, fine=picture.fine) for picture in found]
+    alike = [replace(picture, bits=found[0].bits) for picture in found]
     few = near_pairs(alike)
     monkeypatch.setattr("insonate.data.likeness.MANY", 0)
     assert near_pairs(alike) == few == [(0, 2), (1, 3)]
