@@ -75,7 +75,7 @@ TINY = Size(
     patients=252, images=2, input_px=64, width=64, depth=3, pretrain_steps=300, steps=180, real_steps=100
 )
 SMALL = Size(
-    patients=630, images=2, input_px=96, width=96, depth=4, pretrain_steps=1000, steps=800, real_steps=300
+    patients=630, images=2, input_px=64, width=64, depth=3, pretrain_steps=900, steps=900, real_steps=200
 )
 LARGE = Size(
     patients=6300, images=4, input_px=256, width=384, depth=12, pretrain_steps=30_000, steps=15_000,
