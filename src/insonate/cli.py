@@ -40,7 +40,7 @@ app.command(
     "predict", epilog="Example: insonate predict head.png --model runs/hc/model --task hc --ga 32w4d"
 )(predict)
 app.command(
-    "export", epilog="Example: insonate export runs/hc/model --to openvino --int8 --data hc.parquet -o hc-fast"
+    "export", epilog="Example: insonate export runs/hc/model --to openvino --int8 --data hc.parquet -o fast"
 )(export)
 models_app.command(
     "view", epilog="Example: insonate models view runs/nine/model nine/manifest.parquet --out runs/nine/model"
