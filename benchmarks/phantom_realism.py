@@ -105,7 +105,9 @@ def phantom_heads(count: int, seed: int) -> list[Shot]:
     shots = []
     for patient in range(count):
         item = render(Order(scene="head", seed=seed, patient=patient, item=0, size=400))
-        image, mask = (picture[:270] for picture in (item.frames[0], item.mask))
+        middle = np.nonzero(item.mask)[0].mean() - 135
+        top = int(np.clip(middle, 0, 400 - 270))
+        image, mask = (picture[top : top + 270] for picture in (item.frames[0], item.mask))
         shots.append(
             Shot(
                 patient=str(patient), image=image, regions=_head_regions(mask),
@@ -332,7 +334,7 @@ def main() -> None:
     print(f"\n{table('correlation of speckle over frames', rows)}")
     told["time"] = {measure: asdict(row) for measure, row in rows.items()}
     if options.sheet:
-        heads = [*groups["fetal heads"][0][:4], *groups["fetal heads"][1][:4]]
+        heads = [*groups["fetal heads"][0][4:24:5], *groups["fetal heads"][1][:4]]
         sheet(options.sheet, options.data, heads, groups["hearts, four chambers"][1])
     if options.json:
         atomic_write(options.json, json.dumps(told, indent=1) + "\n")
