@@ -36,6 +36,8 @@ SHARP_FIT = 0.955
 """overlap from which a sector is believed at once"""
 KNOWN_FIT = 0.965
 """overlap from which a remembered sector is believed: nothing is moved to make it fit"""
+WIDER = 1.3
+"""times the width at the bottom that a sector which opens upwards has at the top, at least"""
 ALIKE = 0.017
 """by which a sector must fit better than a rectangle: it has more to bend"""
 TILT_COST = 0.05
@@ -142,11 +144,18 @@ def best_outline(guesses: Guesses, known: list[Params]) -> Outline:
             return found
         if areas is not guesses.dim and found.fit > best.fit + 0.01:
             best = found
-    for areas in (guesses.strict, guesses.loose):
+    for areas in (guesses.strict, guesses.loose) if _widens_upward(guesses.strict.echoes) else ():
         fan, fit = _best_fan(Areas(*(area[::-1] for area in areas)))
-        if fit > best.fit + 0.01:
+        if fit >= max(DIM_FIT, best.fit + 0.02):
             best = Outline("fan", fan, fit, upward=True)
     return best if best.fit >= GOOD_FIT else Outline("other", box, best.fit)
+
+
+def _widens_upward(echoes: Mask) -> bool:
+    """Whether the echoes are narrower at the bottom of their box than at the top: the probe is there."""
+    _, top, _, bottom = box_of(echoes)
+    rows = max(1, (bottom - top) // 10)
+    return bool(echoes[top : top + rows].sum() > WIDER * echoes[bottom - rows : bottom].sum())
 
 
 def _best_of(areas: Areas) -> Outline:

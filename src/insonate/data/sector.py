@@ -41,8 +41,8 @@ LEAST_SHARE = 0.02
 """of the frame; a smaller area is no picture of tissue"""
 SECOND_SHARE = 0.12
 """of the largest area, from which another one may be a part of the same picture"""
-NEAR_SHARE = 0.015
-"""and where it lies above its middle: what a dark band parts from a phased probe's face"""
+MOST_HOLE = 0.35
+"""of the frame, that a dark cavity may take"""
 SOLID = 0.75
 """share of its convex hull that an area without outline must fill"""
 FLAT_PX = 7
@@ -191,7 +191,7 @@ def _flat(grey: npt.NDArray[np.uint8]) -> Mask:
 def _largest(lit: Mask, moved: Soft) -> Mask | None:
     size = max(1, round(min(lit.shape) / 60))
     joined = ndimage.binary_closing(np.pad(lit, size), _disc(size))[size:-size, size:-size]
-    opened = ndimage.binary_opening(ndimage.binary_fill_holes(joined), _disc(size), border_value=0)
+    opened = ndimage.binary_opening(_filled(joined), _disc(size), border_value=0)
     labels, count = ndimage.label(opened)
     if not count:
         return None
@@ -200,6 +200,13 @@ def _largest(lit: Mask, moved: Soft) -> Mask | None:
     if (labels == main).mean() < LEAST_SHARE:
         return None
     return np.isin(labels, [main, *_below_or_above(labels, main)])
+
+
+def _filled(joined: Mask) -> Mask:
+    """With its dark cavities; what the frame of a window encloses is none."""
+    holes, _ = ndimage.label(ndimage.binary_fill_holes(joined) & ~joined)
+    small = np.bincount(holes.ravel()) < MOST_HOLE * joined.size
+    return joined | (small[holes] & (holes > 0))
 
 
 def _drawn_boxes(boxes: list[Box], size: tuple[int, ...]) -> Mask:
@@ -214,12 +221,10 @@ def _below_or_above(labels: npt.NDArray[np.int32], main: int) -> list[int]:
     found, boxes = [], ndimage.find_objects(labels)
     columns = boxes[main - 1][1]
     width, size = columns.stop - columns.start, int((labels == main).sum())
-    for number, (down, across) in enumerate(boxes, 1):
+    for number, (_, across) in enumerate(boxes, 1):
         own = across.stop - across.start
         over = min(across.stop, columns.stop) - max(across.start, columns.start)
-        centred = abs(across.start + across.stop - columns.start - columns.stop) < 0.2 * width
-        least = NEAR_SHARE if down.stop <= boxes[main - 1][0].start and centred else SECOND_SHARE
-        large = int((labels == number).sum()) > least * size
+        large = int((labels == number).sum()) > SECOND_SHARE * size
         if number != main and large and over > 0.8 * own and own < 1.2 * width:
             found.append(number)
     return found
