@@ -148,7 +148,12 @@ def trained(
             "manifest": str(manifest), "batch": BATCH, "fraction": fraction, "val_split": None,
             "augment": AUGMENT,
         },
-        backbone={**SMALL_VIT, "input_size": SIDE, "train": "all", "weights": None if weights is None else str(weights)},
+        backbone={
+            **SMALL_VIT,
+            "input_size": SIDE,
+            "train": "all",
+            "weights": None if weights is None else str(weights),
+        },
         task=problem.task,
         optim={"epochs": epochs, "lr": 1.0e-3, "warmup_epochs": min(1, epochs / 10), "clip": 1.0},
     )  # fmt: skip

@@ -68,7 +68,15 @@ def test_each_task_and_all_together_are_scored_drawn_and_written(model, tmp_path
     assert told["sets"]["HC"]["points"]["reliability"]["near_px"] == 10
     page = (tmp_path / "e" / "report.html").read_text()
     assert page.count("How to read this") == 2  # its link and its heading
-    for words in ("2 tasks on test", "All tasks", "HC: Result", "IVC: Points", "by task", "each counts once", "Confidence"):
+    for words in (
+        "2 tasks on test",
+        "All tasks",
+        "HC: Result",
+        "IVC: Points",
+        "by task",
+        "each counts once",
+        "Confidence",
+    ):
         assert words in page
     assert "FUGC" not in page  # nothing is labelled for it
 

@@ -103,7 +103,7 @@ def as_clip(x: Tensor, spec: BackboneSpec) -> Tensor:
 def token_map(tokens: Tokens) -> Tensor:
     """Patch tokens as a picture, B D h w; frames are averaged.
 
-    The batch is asked for as `shape[0]` here and in all encoders: an exported graph keeps it open, unlike `len`.
+    The batch is `shape[0]` here and in all encoders: an exported graph keeps it open, unlike `len`.
     """
     grid = tokens.patch.transpose(1, 2).reshape(tokens.patch.shape[0], -1, *tokens.grid)  # B D t h w
     return grid[:, :, 0] if tokens.grid[0] == 1 else grid.mean(dim=2)  # B D h w

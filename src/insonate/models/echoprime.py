@@ -113,7 +113,9 @@ class Mvit(Backbone):
             x, grid = block(x, grid)
             if depth in self.ends:
                 normed = self.norm(x) if depth == len(self.blocks) - 1 else x
-                maps.append(normed[:, 1:].transpose(1, 2).reshape(x.shape[0], -1, *grid).mean(dim=2))  # B D' h w
+                maps.append(
+                    normed[:, 1:].transpose(1, 2).reshape(x.shape[0], -1, *grid).mean(dim=2)
+                )  # B D' h w
         return x, grid, maps
 
 
