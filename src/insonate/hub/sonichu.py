@@ -30,7 +30,7 @@ from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
 from insonate.errors import InsonateError, ModelError
 from insonate.files import Content, atomic_write_all
 from insonate.hub.card import model_card
-from insonate.hub.config import CARD, CONFIG, FILES, PREPROCESSOR, WEIGHTS, read_config
+from insonate.hub.config import CARD, CONFIG, PREPROCESSOR, WEIGHTS, read_config
 from insonate.hub.model import Model, load
 from insonate.hub.official import write_official
 from insonate.hub.plain import to_json
@@ -241,9 +241,7 @@ def write_card_folder(model: Model, folder: Path) -> Path:
             CARD: _readme(model, wrapped.task),
             **CODE,
         }
-        for name in FILES:
-            if name != WEIGHTS:
-                (trial / name).write_text(str(files[name]), "utf-8")
+        atomic_write_all({trial / name: content for name, content in files.items() if name != WEIGHTS})
         _check_same(wrapped, trial, model)
     atomic_write_all({folder / name: content for name, content in files.items()})
     return folder
