@@ -98,18 +98,23 @@ def assert_absent(folder, *texts):
             assert text.encode("utf-16-le") not in found
 
 
-def test_what_was_planted_is_in_no_byte_name_or_line(archive, tmp_path, monkeypatch, capfd):
-    (archive / f"broken_{TOKEN}.dcm").write_bytes((archive / TOKEN / f"{TOKEN}.dcm").read_bytes()[:3000])
-    monkeypatch.setattr(sys, "argv", ["insonate", "data", "deidentify", str(archive), str(tmp_path / "out")])
+def left_no_trace(out, capfd):
+    """Run the command into `out`: nothing planted is there or told, the broken file is. What was told."""
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    assert_absent(tmp_path / "out")
+    assert_absent(out)
     told = capfd.readouterr()
     assert TOKEN not in told.out + told.err
-    assert "1 files were left out" in told.err
-    errors = (tmp_path / "out.private" / "errors.jsonl").read_text().splitlines()
+    errors = (out.with_name(f"{out.name}.private") / "errors.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in errors] == [f"broken_{TOKEN}.dcm"]
+    return told.err
+
+
+def test_what_was_planted_is_in_no_byte_name_or_line(archive, tmp_path, monkeypatch, capfd):
+    (archive / f"broken_{TOKEN}.dcm").write_bytes((archive / TOKEN / f"{TOKEN}.dcm").read_bytes()[:3000])
+    monkeypatch.setattr(sys, "argv", ["insonate", "data", "deidentify", str(archive), str(tmp_path / "out")])
+    assert "1 files were left out" in left_no_trace(tmp_path / "out", capfd)
 
 
 def test_calibration_times_and_echoes_stay_and_the_rest_is_black(archive, tmp_path):

@@ -1,15 +1,15 @@
 """Data: from media files to batches.
 
 `media` reads and writes files · `manifest` the table of items, with its `columns`, the `checks` on its rows
-and its files as a `table` · `scan` makes one of a folder, in the worker processes of `pool` · `vet` decodes
-strangers' files there first · `deidentify` writes an archive without identity: `blanking` makes each medium
-anew, with the headers of `dicom_profile`, the names of `pseudonyms`, the pictures of `review`; `private` is
-the folder of what leads back · `sector` finds the echoes and their `outlines`, `overlays` the writing in
-them · `card` tells what a manifest holds, with `likeness` of pictures · `shards` packs its media · `split` by
-patient · `adapters` make one of a public data set · `targets` what a label is · `augment`, `transforms` from
-picture to model input · `dataset`, `sampler`, `loader` from manifest to batches · `sample` what travels ·
-`spacing` mm per pixel · `pointsets` the named keypoints of nine tasks · `structured_report` measurements as
-DICOM.
+and its files as a `table` · `scan` makes one of a folder, in the worker processes of `pool` or on other
+`engines`, with a `journal` to go on from · `vet` decodes strangers' files there first · `deidentify` writes
+an archive without identity: `blanking` makes each medium anew, with the headers of `dicom_profile`, the names
+of `pseudonyms`, the pictures of `review`; `private` is the folder of what leads back · `sector` finds the
+echoes and their `outlines`, which `templates` remember, `overlays` the writing in them · `card` tells what a
+manifest holds, with `likeness` of pictures · `shards` packs its media · `split` by patient · `adapters` make
+one of a public data set · `targets` what a label is · `augment`, `transforms` from picture to model input ·
+`dataset`, `sampler`, `loader` from manifest to batches · `sample` what travels · `spacing` mm per pixel ·
+`pointsets` the named keypoints of nine tasks · `structured_report` measurements as DICOM.
 
 Names load on first use, so that options and manifests are read without torch.
 """

@@ -6,8 +6,11 @@
 | `sources.py` | the media of files and folders |
 | `measured.py` | from the points of frames to what is said about a medium |
 | `views.py` | which task a medium is for |
+| `study.py` | what the media of one study tell together |
 | `reporting.py` | the calipers of a structured report |
 | `pseudo_label.py` | label unlabelled pictures for training |
+| `export.py`, `quantise.py` | a model's tasks as one graph, checked, in 8 bits where asked |
+| `runtime.py`, `portable.py` | that graph on pictures and on files, without torch |
 | `doctor.py` | what this machine has |
 
 Names load on first use, so that `doctor` runs where torch does not. Imports hub.
@@ -20,7 +23,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from insonate.deploy.predict import FileResult, predict_media
 
-__all__ = ["FileResult", "predict_media"]
+__all__ = ["NOTICE", "FileResult", "predict_media"]
+
+NOTICE = "not for clinical use"
+"""stands in whatever is written about a medium"""
 
 
 def __getattr__(name: str) -> Any:

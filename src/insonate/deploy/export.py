@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import insonate
 from insonate.data.manifest import Manifest
 from insonate.data.sample import Batch
+from insonate.deploy import NOTICE
 from insonate.deploy.quantise import Gate, Judge, calibrated
 from insonate.deploy.runtime import FACTS, INPUT, ONNX, OPENVINO, Exported
 from insonate.errors import ModelError
@@ -201,7 +202,7 @@ def described(model: Model, tasks: Mapping[str, Task]) -> dict[str, Any]:
     frames = ["frames"] if spec.frames > 1 else []
     return {
         "version": 1, "insonate": insonate.__version__, "license": model.info.get("license", ""),
-        "notice": "not for clinical use",
+        "notice": NOTICE,
         "input": {
             **spec.model_dump(mode="json"), "name": INPUT, "rule": spec.resize_rule(),
             "axes": ["batch", *frames, "channels", "height", "width"],

@@ -19,13 +19,12 @@ from PIL import Image
 
 from insonate.data.media import MediaFile
 from insonate.data.spacing import Spacing
+from insonate.deploy import NOTICE
 from insonate.deploy.runtime import Exported, Found
 from insonate.errors import InsonateError, ModelError
 from insonate.files import Content, atomic_write_all, safe_name, writable
 from insonate.measure.overlay import Marked, draw_marked
 from insonate.measure.points import MEASURED, measure
-
-NOTICE = "not for clinical use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

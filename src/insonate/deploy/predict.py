@@ -13,6 +13,7 @@ from PIL import Image
 from insonate.data.media import MediaInfo, probe
 from insonate.data.structured_report import Caliper
 from insonate.data.vet import vetted
+from insonate.deploy import NOTICE
 from insonate.deploy.measured import Known, Said, said_about, trace_of
 from insonate.deploy.reporting import calipers_of
 from insonate.deploy.views import AUTO, View, check_chooser, view_of
@@ -25,7 +26,6 @@ from insonate.tasks.base import Prediction
 
 LEAST = 0.6
 """chance of a view, below which `auto` chooses no task"""
-NOTICE = "not for clinical use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

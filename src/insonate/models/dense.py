@@ -45,21 +45,20 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """… D → … O."""
-        return self._product(x, "none") if self.fast(x) else linear(x, self.weight, self.bias)
+        return self._frozen(x, "none") if self.fast(x) else linear(x, self.weight, self.bias)
 
     def product_gelu(self, x: Tensor) -> Tensor:
         """… D → … O, and the exact GELU of it; only where `fast`."""
-        return self._product(x, "gelu")
+        return self._frozen(x, "gelu")
 
     def fast(self, x: Tensor) -> bool:
         """Whether `product_gelu` may be called: nothing is learned or compiled, and `served`."""
         compiled = torch.compiler.is_compiling()
         return not torch.is_grad_enabled() and not compiled and served(x, self.weight)
 
-    def _product(self, x: Tensor, then: str) -> Tensor:
+    def _frozen(self, x: Tensor, then: str) -> Tensor:
         algorithm = "none" if then == "gelu" else ""
-        linear = torch.ops.mkldnn._linear_pointwise
-        return linear(x, self._ordered(), self.bias, then, [], algorithm)
+        return torch.ops.mkldnn._linear_pointwise(x, self._ordered(), self.bias, then, [], algorithm)
 
     def _ordered(self) -> Tensor:
         """The weight, in oneDNN's order where it was used before as it is now."""
@@ -106,10 +105,8 @@ class Learned(torch.autograd.Function):
         """Gradients of x, weight and bias, where they are needed."""
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        rows, again = (
-            slope.reshape(-1, len(weight)),
-            torch.is_grad_enabled(),
-        )  # again: to be differentiated itself
+        rows = slope.reshape(-1, len(weight))
+        again = torch.is_grad_enabled()  # the gradient is to be differentiated itself
         by_x = None
         if for_x:
             by_x = rows @ weight if again else _product(rows.contiguous(), weight.T, None)

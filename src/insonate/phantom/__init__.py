@@ -5,11 +5,11 @@ acquire.py: hand, contact, tracker · scene.py: what an anatomy must answer, sha
 scenes painted once and moved · fetus.py: a fetus and its womb, seen in head.py, abdomen.py, femur.py ·
 cervix.py · pelvis.py: symphysis and head in labour · cava.py: inferior vena cava over the breath · lesion.py,
 organs.py: lesions of breast, thyroid, liver · lung.py · heart/: beating hearts in ten views · cast.py: all
-scenes by name · items.py: one item of them · orders.py: a set of them · write.py: `generate` and
-`samples`. Page: docs/phantom.md.
+scenes by name · items.py: one item of them · orders.py: a set of them · parts.py: one that goes on after
+an end · write.py: `generate` and `samples`. Page: docs/phantom.md.
 
-Every picture is a pure function of (seed, patient, item). May import data, files, errors; only cli and
-experiments may import it.
+Every picture is a pure function of (seed, patient, item). May import measure, data, files, errors; only cli
+and experiments may import it.
 """
 
 from insonate.phantom.abdomen import Abdomen

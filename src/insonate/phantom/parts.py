@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,8 +75,7 @@ def make(
         }
         if not (out / MANIFEST).exists():
             missing = [(path, own) for path, own in parts.items() if not path.exists()]
-            for _ in track(_done(missing, out, workers), total=len(missing), what="phantom"):
-                pass
+            deque(track(_done(missing, out, workers), total=len(missing), what="phantom"), maxlen=0)
             rows = [row for path in parts for row in json.loads(path.read_text())]
             Manifest.from_rows(rows, out).write(out / MANIFEST)
         shutil.rmtree(out / PARTS, ignore_errors=True)

@@ -41,8 +41,8 @@ class Built:
     loader: Loader
     validate: Callable[[Objective | Task], dict[str, float]] | None
     """mean scores over the validation split; none where the recipe has no such split"""
-    settle: Callable[[Task], None]
-    """fits what a task fits on held-out items; nothing where there are none"""
+    settle: Callable[[Task], None] | None
+    """fits what a task fits on held-out items; none where there are none"""
     digests: dict[str, str]
     """name of each part of the data, for people → digest of what is read of its rows"""
     notes: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ def build(recipe: Recipe) -> Built:
         digests["the teachers"], told = teach(method, dataset, recipe.seed)
         notes += told
     validate: Callable[[Objective | Task], dict[str, float]] | None = None
-    settle: Callable[[Task], None] = _nothing_held_out
+    settle: Callable[[Task], None] | None = None
     if held_out is not None:
         kept = ManifestDataset(held_out, fmt, target)
         digests[f"the rows of data.val_split {data.val_split!r} in {data.manifest}"] = kept.digest()
@@ -202,10 +202,6 @@ def settling(dataset: ManifestDataset, recipe: Recipe) -> Callable[[Task], None]
         task.settle(Batch(**{**batch, "image": batch["image"].to(device)}) for batch in batches)
 
     return settle
-
-
-def _nothing_held_out(task: Task) -> None:
-    pass
 
 
 def _in_order(dataset: ManifestDataset, recipe: Recipe) -> Loader:

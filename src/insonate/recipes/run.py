@@ -176,7 +176,7 @@ def _finish(recipe: Recipe, built: Built, fitted: FitResult, run_dir: Path) -> R
     method = build_method(without_weights(recipe)) if in_pieces else built.method
     if fitted.best is not None or in_pieces:
         load_weights(fitted.best or run_dir / CHECKPOINTS / f"step-{fitted.steps:08d}", method)
-    if isinstance(method, Task):
+    if isinstance(method, Task) and built.settle is not None:
         built.settle(method)
     metrics = fitted.last if built.validate is None else built.validate(method)
     method.cpu().eval()
