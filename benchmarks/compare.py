@@ -190,7 +190,8 @@ def main_rows(name: str, rows: dict[str, Callable[[argparse.Namespace], Sides]])
 def judged(name: str, sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
     """The comparison, printed, with its floor."""
     result = compare(name, sides, options)
-    floor = json.loads((HERE / "floors.json").read_text()).get(f"{name}:{options.size}:{options.device}")
+    key = f"{name}:{options.size}:{options.device}" + ":compiled" * options.compile
+    floor = json.loads((HERE / "floors.json").read_text()).get(key)
     ratio = result["ratio_process"] or result["ratio_wall"]
     rate = f"{result['ours_items_per_s']:.0f} items a second"
     if result["ratio_process"]:
