@@ -72,9 +72,12 @@ def test_picture_encoder_with_a_table(fixture) -> None:
 def test_predictor_and_its_mask_tokens(fixture) -> None:
     loaded, inputs, outputs = fixture("vjepa_predictor_rope")
     predictor = loaded.parts["predictor"]
-    for number in (0, 1, 3):
+    assert len(predictor.mask_token) == 4
+    theirs = {number: outputs[f"mask_index{number}"] for number in (0, 1, 3, 4)}
+    theirs[5] = outputs["default_mask_index"]  # their default is 1, and they count modulo the tokens
+    for number, expected in theirs.items():
         ours = predictor(inputs["ctx"], inputs["masks_x"][None], inputs["masks_y"][None], (4, 4, 4), number)
-        close(ours, outputs[f"mask_index{number}"])
+        close(ours, expected)
 
 
 @pytest.mark.parametrize("depth", [1, 4])

@@ -116,6 +116,36 @@ def test_tinyusfm_reads_its_class_token(fixture, tmp_path) -> None:
     returns(model, {f"model.{k}": v for k, v in content["state_dict"].items()}, tmp_path, "tinyusfm")
 
 
+@pytest.mark.parametrize("said", [{"family": "tinyusfm"}, {}])
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
+def test_tinyusfm_classifies_and_goes_back_under_the_names_it_came_with(
+    fixture, tmp_path, said, prefix
+) -> None:
+    _, content = fixture("tinyusfm_small_cls0", heads=12)
+    weight, bias = torch.randn(5, 48), torch.randn(5)
+    state = content["state_dict"] | {"head.weight": weight, "head.bias": bias}
+    state = {prefix + name: tensor for name, tensor in state.items()}
+    torch.save(state, tmp_path / "cls.pth")
+    model = insonate.load(tmp_path / "cls.pth", heads=12, **said)
+    x = content["inputs"]["x"]
+    close(model.task.head(model.backbone(x)), content["outputs"]["y"] @ weight.T + bias)
+    write_official(insonate.load(model.save_pretrained(tmp_path / "m")), tmp_path / "back.pth")
+    again = torch.load(tmp_path / "back.pth", weights_only=True)  # noqa: TID251
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+
+
+def test_a_head_without_a_place_in_the_layout_is_told(fixture, tmp_path) -> None:
+    model, _ = fixture("tinyusfm_small_cls0", heads=12, family="tinyusfm")
+    exported = Exportable(
+        backbone=model.backbone.options,
+        state=model.backbone.state_dict(),
+        head={"pool.query": torch.zeros(1)},
+    )
+    with pytest.raises(WeightsError, match=r"this layout has no place for pool\.query"):
+        EXPORTS["tinyusfm"](exported)
+
+
 def test_tinyusfm_segments_as_the_original(fixture, tmp_path) -> None:
     model, content = fixture("tinyusfm_seg_small_nc3")
     x, outputs = content["inputs"]["x"], content["outputs"]

@@ -18,7 +18,7 @@ from insonate.files import atomic_write
 from insonate.hub.config import CONFIG, PREPROCESSOR
 from insonate.hub.part_tasks import PROBE
 from insonate.models import load_official
-from insonate.models.layouts import EXPORTS, FILES, SUFFIXES, Exportable
+from insonate.models.layouts import EXPORTS, FILES, SUFFIXES, Exportable, strip
 from insonate.models.official import LoadReport
 from insonate.tasks import build_task
 
@@ -71,7 +71,7 @@ def from_official(source: Path | str, given: Mapping[str, Any]) -> tuple[dict[st
         task.eval()
     origin = {
         "family": converted.family, "layout": converted.layout, "assumed": list(report.assumed),
-        **converted.info,
+        **({"prefix": converted.prefix} if converted.prefix else {}), **converted.info,
     }  # fmt: skip
     info = {"official": origin, **({"license": origin["license"]} if "license" in origin else {})}
     parts = {name: (part.options, loaded.parts[name]) for name, part in converted.parts.items()}
@@ -93,7 +93,8 @@ def write_official(model: Any, path: Path, layout: str | None = None) -> str:
     Raises:
         ModelError: there is no such layout, or safetensors cannot hold its nested parts.
     """
-    name = layout or model.info.get("official", {}).get("layout")
+    origin = model.info.get("official", {})
+    name = layout or origin.get("layout")
     if name not in EXPORTS:
         raise ModelError(path, f"no layout {name!r} can be written", nearest(str(name), EXPORTS))
     content = EXPORTS[name](
@@ -106,6 +107,8 @@ def write_official(model: Any, path: Path, layout: str | None = None) -> str:
             part_options={part: options for part, (options, _) in model.parts.items()},
         )
     )
+    if name == origin.get("layout") and all(isinstance(value, Tensor) for value in content.values()):
+        content = {origin.get("prefix", "") + key: tensor for key, tensor in strip(content)[0].items()}
     atomic_write(path, _bytes(content, path))
     return str(name)
 

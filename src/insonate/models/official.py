@@ -113,7 +113,7 @@ def convert(bundle: Bundle, layout: Layout, given: Mapping[str, Any]) -> tuple[C
     """
     hints, source = hints_of(bundle, given), bundle.source()
     converted = layout.convert(bundle, hints, source)
-    converted.layout = layout.name
+    converted.layout, converted.prefix = layout.name, bundle.stripped
     source.finish()
     return converted, _report(bundle, converted, source, tuple(hints.assumed))
 

@@ -69,14 +69,15 @@ class Predictor(nn.Module):
             contexts: E B K, their cell indices.
             targets: T B M, the cell indices to predict.
             grid: (frames,) rows, columns of all patches.
-            token: which of the mask tokens stands for the hidden patches.
+            token: which of the mask tokens stands for the hidden patches; counted on from the first again
+                where there are fewer, as the original does.
 
         Returns:
             T·E·B M D (or M `outputs`): row (j·E + i)·B + b is target j from context i of image b.
         """
         num_contexts = contexts.shape[0]
         num_targets, _, queries = targets.shape
-        seen, asked = self.embed(visible), self.mask_token[token]  # EB K P, 1 P
+        seen, asked = self.embed(visible), self.mask_token[token % len(self.mask_token)]  # EB K P, 1 P
         position, rope = self._positions(_clip(grid), seen.device), None
         if isinstance(position, Tensor):
             seen = seen + position[contexts.flatten(0, 1)]  # EB K P

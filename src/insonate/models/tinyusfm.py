@@ -112,9 +112,18 @@ def export_tinyusfm(model: Exportable) -> dict[str, Any]:
     Raises:
         WeightsError: it is no such encoder.
     """
+    return {f"model.{name}": tensor for name, tensor in export_plain(model).items()}
+
+
+@exports("tinyusfm_plain")
+def export_plain(model: Exportable) -> dict[str, Any]:
+    """The same under plain names, for files that came so.
+
+    Raises:
+        WeightsError: it is no such encoder.
+    """
     _check(model)
-    official = official_vit(model.state, (1, 1), split_biases=False) | official_classifier(model.head)
-    return {f"model.{name}": tensor for name, tensor in official.items()}
+    return official_vit(model.state, (1, 1), split_biases=False) | official_classifier(model.head)
 
 
 @exports("tinyusfm_segmentation")

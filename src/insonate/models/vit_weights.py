@@ -19,7 +19,7 @@ from insonate.errors import WeightsError
 from insonate.models.positions import TABLES, ClipGrid
 from insonate.models.relative import PREFIX_ROWS, offset_index
 from insonate.models.transformer import LAYER_NORM_EPS
-from insonate.weights.source import Converted, Hints, Part, Source
+from insonate.weights.source import Converted, Hints, Part, Source, shown
 
 SAME = re.compile(
     r"(patch_embed\.proj\.(weight|bias)|cls_token|reg_token|pos_embed|norm\.(weight|bias)"
@@ -227,8 +227,17 @@ def _ungated(name: str, state: Mapping[str, Tensor]) -> str:
 
 
 def official_classifier(head: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head of a classification task under timm's names."""
+    """The head of a classification task under timm's names.
+
+    Raises:
+        WeightsError: it is another head, which the authors' code has no place for.
+    """
     places = {"final": "head", "norm": "fc_norm"}
+    other = sorted(name for name in head if name.split(".")[0] not in places or name.count(".") != 1)
+    if other:
+        raise WeightsError(
+            "model", f"this layout has no place for {shown(other)}", "Write our own folder: -o DIR"
+        )
     return {f"{places[name.split('.')[0]]}.{name.split('.')[1]}": tensor for name, tensor in head.items()}
 
 

@@ -203,6 +203,8 @@ class Converted:
 
     family: str
     layout: str = ""
+    prefix: str = ""
+    """that all names of the file had before them"""
     backbone: dict[str, Any] | None = None
     """registry name and options; none where the file holds only a head"""
     state: dict[str, Tensor] = field(default_factory=dict)
