@@ -193,3 +193,9 @@ def test_three_panels_of_a_gif_come_whole(shared_data: Path) -> None:
     path = shared_data / "echo_clips" / "gif_verbatim" / "camus_patient0001-2CH.gif"
     assert probe(path).frames == 25
     assert read_frames(path, [24]).shape == (1, 214, 640, 3)
+
+
+@of("anisotropic")
+def test_maker_and_model_are_told(dicom: MediaInfo) -> None:
+    assert dicom.vendor == "Hewlett-Packard"
+    assert probe(dicom.path.with_name("cornerstone_no-pixel-spacing_3regions.dcm")).model == "CX50"

@@ -35,6 +35,7 @@ class Limits:
     inflated_bytes: int = 2**28
     """of a deflated DICOM file, which is held in memory, and of a packed volume, up to its end"""
     elements: int = 200_000
+    """of a DICOM data set, and as many behind its pixels"""
     fragments: int = 200_000
     """of the pixel data of one DICOM file"""
     regions: int = 64
@@ -42,7 +43,7 @@ class Limits:
     header_bytes: int = 2**24
     """of the text before the numbers of a MetaImage: a tracked frame needs about a kilobyte"""
     element_bytes: int = 2**20
-    """a longer element of a DICOM header is left on the disk"""
+    """of one element of a DICOM header; longer ones that are not needed stay on the disk"""
 
 
 DEFAULTS = Limits()

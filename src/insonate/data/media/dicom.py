@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import MPEGTransferSyntaxes
 
-from insonate.data.limits import check_geometry, limits
+from insonate.data.limits import check, check_geometry, limits
 from insonate.data.media import calibration
 from insonate.data.media.dicom_bytes import COPY_AGAIN, Joined, Pixels, Syntax, find_pixels, plain
 from insonate.data.media.dicom_pixels import COLOURS, ONE_SAMPLE, Frames, Layout, check_decoder
@@ -43,6 +44,7 @@ TAGS: list[BaseTag | int] = [
         "FrameTime",
         "FrameTimeVector",
         "Manufacturer",
+        "ManufacturerModelName",
         "NumberOfFrames",
         "PatientID",
         "PerFrameFunctionalGroupsSequence",
@@ -83,7 +85,7 @@ class Instance:
         self._clip: Clip | None = None
         with _quiet():
             file, syntax = plain(path, file)
-            header = _header(file, syntax)
+            header = _header(path, file, syntax)
             film = syntax.uid in MPEGTransferSyntaxes
             layout = _layout(path, header, film=film)
             check_geometry(path, layout.frames, layout.height, layout.width)
@@ -173,17 +175,34 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _header(file: BinaryIO, syntax: Syntax) -> Dataset:
-    """The elements of `TAGS`; leaves `file` at the pixel data element."""
+def _header(path: Path, file: BinaryIO, syntax: Syntax) -> Dataset:
+    """The elements of `TAGS`; leaves `file` at the pixel data element.
+
+    Raises:
+        MediaError: there are more elements than the limit, or one of `TAGS` is longer.
+    """
+    count, most = 0, limits().elements
+
+    def at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        nonlocal count
+        count += 1
+        if count > most:
+            check(path, "elements", count)
+        return tag in PIXEL_TAGS
+
     file.seek(syntax.start)
     header = read_dataset(
         file,
         syntax.implicit,
         syntax.order == "<",
-        stop_when=_at_pixels,
+        stop_when=at_pixels,
         defer_size=limits().element_bytes,
         specific_tags=TAGS,
     )
+    for tag in header.keys():  # noqa: SIM118  to go through a data set itself is to read its elements
+        element = header.get_item(tag, keep_deferred=True)
+        if isinstance(element, RawDataElement) and element.value is None:  # left on the disk, or empty
+            check(path, "element_bytes", element.length)
     if syntax.order == ">":
         _swap_palettes(header)
     return header
@@ -196,10 +215,6 @@ def _swap_palettes(header: Dataset) -> None:
         if isinstance(table, bytes):
             words = np.frombuffer(table[: len(table) // 2 * 2], ">u2")
             header[f"{colour}PaletteColorLookupTableData"].value = words.astype("<u2").tobytes()
-
-
-def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag in PIXEL_TAGS
 
 
 def _layout(path: Path, header: Dataset, *, film: bool) -> Layout:
