@@ -56,6 +56,10 @@ class FaultDisk(files.Disk):
         self._call("replace", target)
         super().replace(source, target)
 
+    def exchange(self, first: Path, second: Path) -> None:
+        self._call("exchange", second)
+        super().exchange(first, second)
+
     def unlink(self, path: Path) -> None:
         self._call("unlink", path)
         super().unlink(path)

@@ -96,6 +96,87 @@ def publish(folder: Path) -> None:
         files.atomic_write(inner / "sub" / "b", b"2")
 
 
+OLD, NEW = {"a": b"1" * 99, "b": b"2" * 99}, {"a": b"3" * 99, "b": b"4" * 99}
+
+
+def held_by(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("error", ERRORS)
+def test_each_failing_call_of_a_folder_s_files_leaves_all_old_or_all_new(tmp_path, error, lasting):
+    folder = tmp_path / "folder"
+    files.write_folder(folder, OLD)
+    (folder / "note").write_bytes(b"mine")
+    for call in range(1, 50):
+        files.write_folder(folder, OLD)
+        with standing_in(FaultDisk(call, error=error, lasting=lasting)) as disk:
+            told = attempt(lambda: files.write_folder(folder, NEW))
+        assert told is None or told.where.startswith(str(folder))
+        assert held_by(folder) in ({"note": b"mine", **OLD}, {"note": b"mine", **NEW})
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+        if not disk.failed:
+            break
+    assert ("exchange", "folder") in disk.calls
+    assert call == len(disk.calls) + 1 > 9
+
+
+def change_and_die(folder: Path, call: int) -> None:
+    files.disk = FaultDisk(call, die=True)
+    files.write_folder(folder, NEW)
+
+
+def test_kill_at_each_call_of_a_folder_s_files_leaves_all_old_or_all_new(tmp_path, forked):
+    folder, killed = tmp_path / "folder", 0
+    for call in range(1, 20):
+        files.write_folder(folder, OLD)
+        child = forked.Process(target=change_and_die, args=(folder, call))
+        child.start()
+        child.join()
+        assert held_by(folder) in (OLD, NEW)
+        if child.exitcode == 0:
+            break
+        killed += 1
+    assert killed > 8
+    files.write_folder(folder, NEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]  # what the killed ones began is swept
+
+
+def test_a_folder_s_files_are_put_one_by_one_where_it_cannot_be_exchanged(tmp_path, monkeypatch):
+    class Refusing(FaultDisk):
+        def exchange(self, first: Path, second: Path) -> None:
+            raise OSError(errno.EINVAL, "this file system has no such call")
+
+    files.write_folder(tmp_path / "network", OLD)
+    with standing_in(Refusing()):
+        files.write_folder(tmp_path / "network", NEW)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)  # somebody may be writing in there
+    (tmp_path / "current").mkdir()
+    monkeypatch.chdir(tmp_path / "current")
+    for name in ("run", "current"):
+        before = (tmp_path / name).stat().st_ino
+        files.write_folder(tmp_path / name, OLD)
+        files.write_folder(tmp_path / name, NEW)
+        assert (tmp_path / name).stat().st_ino == before
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+    for name in ("network", "run", "current"):
+        assert {path: (tmp_path / name / path).read_bytes() for path in NEW} == NEW
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def test_a_folder_keeps_its_mode_and_a_link_to_it_stays_one(tmp_path):
+    files.write_folder(tmp_path / "folder", OLD).chmod(0o750)
+    (tmp_path / "link").symlink_to("folder")
+    files.write_folder(tmp_path / "link", NEW)
+    assert (tmp_path / "link").is_symlink()
+    assert held_by(tmp_path / "folder") == NEW
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InsonateError, match="not a folder"):
+        files.write_folder(tmp_path / "file", NEW)
+
+
 def write_and_die(path: Path, call: int) -> None:
     files.disk = FaultDisk(call, die=True)
     files.atomic_write(path, b"new" * 100)

@@ -8,6 +8,7 @@ the project but `errors`.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -30,7 +31,7 @@ _OWNED = re.compile(rf"{re.escape(TEMPORARY)}{_HOST}-([1-9][0-9]{{0,9}})-.*", re
 
 
 class Disk:
-    """The six calls by which bytes reach the disk; a test puts failing ones in their place."""
+    """The seven calls by which bytes reach the disk; a test puts failing ones in their place."""
 
     def open(self, path: Path) -> BinaryIO:
         """Open a new file for writing."""
@@ -48,6 +49,24 @@ class Disk:
     def replace(self, source: Path, target: Path) -> None:
         """Rename, over an existing file."""
         source.replace(target)
+
+    def exchange(self, first: Path, second: Path) -> None:
+        """Let two folders change names in one step: no moment is between.
+
+        Raises:
+            OSError: one of `_IN_PLACE` where this system, its file system or these folders do not allow it.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(first), os.fsencode(second)
+        if hasattr(libc, "renameat2"):
+            here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+            failed = libc.renameat2(here, names[0], here, names[1], exchange)
+        elif hasattr(libc, "renamex_np"):
+            failed = libc.renamex_np(*names, 2)  # RENAME_SWAP of macOS
+        else:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if failed:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def unlink(self, path: Path) -> None:
         """Remove a file."""
@@ -151,6 +170,106 @@ def atomic_write_all(contents: Mapping[Path, Content]) -> None:
     for path in {path.parent: path for path in temporaries}.values():
         with told(path):
             disk.fsync_dir(path.parent)
+
+
+def write_folder(folder: Path | str, contents: Mapping[str, Content]) -> Path:
+    """Put files into a folder that is read as one: it holds all of them new, or all as before.
+
+    The folder is made anew beside its name, with links to the other files that it holds, and the two change
+    names in one call, so that neither a fault that lasts nor a kill leaves a mixture. A folder that cannot
+    be changed so (with folders in it, the current one, a mount, of another owner, in a place that is not
+    ours to write, on a file system without such a call) gets its files one by one, by `atomic_write_all`.
+
+    Args:
+        folder: of an earlier write, or new; missing parents are made.
+        contents: file name → content, as for `atomic_write`. That comes last by which a reader can tell.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InsonateError: the disk is full, or the place cannot be written; what was there before is unharmed.
+    """
+    folder = Path(folder)
+    with told(folder):
+        target = folder.resolve()
+        sweep(target)
+        made = _sibling(target, contents)
+    if made is None or not _changed(folder, target, made, contents):
+        atomic_write_all({folder / name: content for name, content in contents.items()})
+    return folder
+
+
+_IN_PLACE = {
+    errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EMLINK
+}  # fmt: skip
+"""reasons for which a folder, or a file in it, can be neither linked nor exchanged"""
+
+
+def _sibling(target: Path, contents: Mapping[str, Content]) -> Path | None:
+    """An empty folder to take the place of `target`; None where it could not."""
+    if target.exists() and (
+        target == Path.cwd() or not os.access(target, os.W_OK | os.X_OK) or _others(target, contents) is None
+    ):
+        return None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        made = Path(tempfile.mkdtemp(prefix=_owned(), suffix=f"-{target.name}"[:100], dir=target.parent))
+    except PermissionError:
+        return None
+    if not target.exists():
+        made.chmod(0o777 & ~_umask())
+        return made
+    shutil.copystat(target, made)
+    old, new = target.stat(), made.stat()
+    if (old.st_uid, old.st_gid) == (new.st_uid, new.st_gid):
+        return made
+    made.rmdir()
+    return None
+
+
+def _others(target: Path, contents: Mapping[str, Content]) -> list[Path] | None:
+    """Files of the folder that are not written now; None where it is no folder, or more than files."""
+    if not target.is_dir():
+        return None
+    others = [path for path in target.iterdir() if path.name not in contents]
+    odd = any(path.is_dir() or path.name.startswith(TEMPORARY) for path in others)
+    return None if odd else others
+
+
+def _changed(folder: Path, target: Path, made: Path, contents: Mapping[str, Content]) -> bool:
+    """Fill `made` and put it in the place of `target`; False, and nothing changed, where that cannot be."""
+    try:
+        for name, content in contents.items():
+            with told(folder / name):
+                _fill(made / name, content)
+        with told(folder):
+            if not _put(made, target, contents):
+                return False
+            disk.fsync_dir(target.parent)
+            return True
+    finally:
+        shutil.rmtree(made, ignore_errors=True)  # what was there before, or what could not be finished
+
+
+def _put(made: Path, target: Path, contents: Mapping[str, Content]) -> bool:
+    disk.fsync_dir(made)
+    if not target.exists():
+        disk.replace(made, target)
+        return True
+    others = _others(target, contents)
+    if others is None:
+        return False
+    try:
+        for path in others:
+            os.link(path, made / path.name, follow_symlinks=False)
+        disk.exchange(made, target)
+    except OSError as error:
+        if error.errno in _IN_PLACE:
+            return False
+        raise
+    return True
 
 
 def _owned() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import json
@@ -29,12 +30,8 @@ def newer(model):
 
 
 def stored(folder):
-    """What the folder gives, or None where loading says that two saves are mixed in it."""
-    try:
-        found = load(folder)
-    except ModelError as error:
-        assert "was saved with" in str(error)  # noqa: PT017 - None is an answer too
-        return None
+    """What the folder gives; loading refuses one in which two saves are mixed."""
+    found = load(folder)
     return found.info["metrics"], found.predict(IMAGE).value.tolist()
 
 
@@ -45,7 +42,6 @@ def test_each_failing_call_of_a_save_leaves_old_or_new(model, newer, tmp_path, e
     old = stored(model.save_pretrained(tmp_path / "old"))
     new = stored(newer.save_pretrained(tmp_path / "new"))
     assert old != new
-    mixed = 0
     for call in range(1, 50):
         with standing_in(FaultDisk()):
             model.save_pretrained(folder)
@@ -57,17 +53,46 @@ def test_each_failing_call_of_a_save_leaves_old_or_new(model, newer, tmp_path, e
                 told = caught
         assert told is None or str(folder) in told.where
         found = stored(folder)
-        if disk.failed and disk.calls[call - 1][0] == "replace":
-            mixed += found is None  # never taken for a whole one
-        else:
-            assert found in (old, new)
+        assert found in (old, new)
         assert told is not None or found == new
         with standing_in(FaultDisk()):
             assert stored(newer.save_pretrained(folder)) == new
         assert len(list(folder.iterdir())) == 4  # nothing unfinished is left behind
+        assert not list(tmp_path.glob(".tmp-*"))
         if not disk.failed:
             break
-    assert call > 20
+    assert [name for name, _ in disk.calls].count("fsync") == 4
+    assert call == len(disk.calls) + 1 > 15
+
+
+class NoExchange(FaultDisk):
+    """Of a file system that cannot exchange folders."""
+
+    def exchange(self, first, second):
+        raise OSError(errno.EINVAL, "no such call")
+
+
+def test_where_folders_cannot_be_exchanged_a_mixture_is_refused_until_the_next_save(model, newer, tmp_path):
+    folder = tmp_path / "m"
+    old = stored(model.save_pretrained(tmp_path / "old"))
+    new = stored(newer.save_pretrained(tmp_path / "new"))
+    with standing_in(NoExchange()) as disk:
+        newer.save_pretrained(model.save_pretrained(folder))
+    calls = len(disk.calls) - [name for name, _ in disk.calls].index("replace")  # the first save is a rename
+    mixed = 0
+    for call in range(1, calls):
+        with standing_in(FaultDisk()):
+            model.save_pretrained(folder)
+        with standing_in(NoExchange(call, error=errno.EIO)) as disk, contextlib.suppress(InsonateError):
+            newer.save_pretrained(folder)
+        try:
+            assert stored(folder) in (old, new)
+        except ModelError as error:
+            assert "was saved with" in str(error)  # noqa: PT017 - a whole folder is an answer too
+            assert disk.calls[call - 1][0] == "replace"
+            mixed += 1
+        with standing_in(NoExchange()):
+            assert stored(newer.save_pretrained(folder)) == new
     assert mixed == 3  # after the weights, before the config
 
 

@@ -29,7 +29,7 @@ from insonate.evaluate.statistics import (
     bootstrap_pooled,
     paired_difference,
 )  # fmt: skip
-from insonate.files import atomic_write_all, writable
+from insonate.files import writable, write_folder
 from insonate.hub import Model, to_json
 from insonate.progress import Track, untracked
 from insonate.tasks.base import Prediction, Task
@@ -89,7 +89,7 @@ def evaluate_model(  # noqa: PLR0913  each is the user's to set
     what = f"{len(evaluation.sets)} tasks" if evaluation.sets else f"{evaluation.kind} of {evaluation.task}"
     title = f"{what} on {split}"
     report = render_report(title, sections, synthetic=evaluation.synthetic)
-    atomic_write_all({out / "report.html": report, out / "evaluation.json": to_json(evaluation.to_dict())})
+    write_folder(out, {"report.html": report, "evaluation.json": to_json(evaluation.to_dict())})
     return evaluation
 
 

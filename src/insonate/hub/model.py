@@ -26,7 +26,7 @@ from insonate import weights
 from insonate.data import prepare
 from insonate.data.sample import Batch, Matrix, Meta
 from insonate.errors import ModelError, RecipeError, WeightsError, nearest
-from insonate.files import Content, atomic_write_all
+from insonate.files import Content, write_folder
 from insonate.hub.card import model_card
 from insonate.hub.config import (
     CARD,
@@ -199,17 +199,17 @@ class Model:
         return np.concatenate(rows)  # T D
 
     def save_pretrained(self, folder: Path | str) -> Path:
-        """Write the model folder; files of an earlier save are replaced, the config last.
+        """Write the model folder; an earlier save in it is replaced as a whole, or stays, whatever fails.
 
-        All four are written before the first is replaced. If a fault or a kill falls between the replacing of
-        the weights and of the config, loading refuses the folder until it is saved again.
+        Where `files.write_folder` has to write the files one by one, the config is the last: should a fault
+        fall between, loading refuses the folder until it is saved again.
 
         Returns:
             The folder.
         """
         from safetensors.torch import save
 
-        folder, whole = Path(folder), self._whole()
+        whole = self._whole()
         state = {
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in whole.state_dict().items()
         }
@@ -222,8 +222,7 @@ class Model:
             CARD: model_card(config, _numbers(whole.parameters())),
             CONFIG: to_json(config),
         }
-        atomic_write_all({folder / name: content for name, content in files.items()})
-        return folder
+        return write_folder(folder, files)
 
     def config(self) -> ModelConfig:
         """What `config.json` holds."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from insonate.data import Batch, InputFormat, Meta, prepare
 from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
 from insonate.errors import InsonateError, ModelError
-from insonate.files import Content, atomic_write_all
+from insonate.files import Content, atomic_write_all, write_folder
 from insonate.hub.card import model_card
 from insonate.hub.config import CARD, CONFIG, PREPROCESSOR, WEIGHTS, read_config
 from insonate.hub.model import Model, load
@@ -243,8 +243,7 @@ def write_card_folder(model: Model, folder: Path) -> Path:
         }
         atomic_write_all({trial / name: content for name, content in files.items() if name != WEIGHTS})
         _check_same(wrapped, trial, model)
-    atomic_write_all({folder / name: content for name, content in files.items()})
-    return folder
+    return write_folder(folder, files)
 
 
 def main(folder: Path, words: Sequence[str] | None = None) -> int:
