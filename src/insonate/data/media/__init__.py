@@ -8,6 +8,7 @@
 - `dicom_jpeg`: JPEG frames straight from their bytes, luma alone where they have no colour.
 - `coded`: the size of a compressed frame, from its first bytes.
 - `calibration`, `timing`: scales and times from a DICOM header.
+- `poses`: pixels of tracked sequences in space.
 - `volume`, `transparency`: what two formats share.
 - `writing`: PNG, MP4 and DICOM files.
 
@@ -16,14 +17,17 @@ May import errors, files, `data.limits` and `data.spacing`; no torch.
 
 from insonate.data.media.door import MediaFile, is_media, probe, read_frames, read_tracks
 from insonate.data.media.info import MediaInfo, Track
+from insonate.data.media.poses import image_poses, read_calibration
 from insonate.data.media.writing import write_dicom, write_png, write_video
 
 __all__ = [
     "MediaFile",
     "MediaInfo",
     "Track",
+    "image_poses",
     "is_media",
     "probe",
+    "read_calibration",
     "read_frames",
     "read_tracks",
     "write_dicom",
