@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 
 import pytest
+import timm
 import torch
-from torch import nn
 
 import insonate
 from insonate.hub import write_official
 from insonate.models.backbone import token_map
 from insonate.models.clip import similarity
+from insonate.models.clip_weights import _family
 from insonate.weights import read
+from insonate.weights.source import Hints, Part
+from towers import TEXT, bert_tower, causal_tower, randomised
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 def close(a, b, tolerance=1e-5) -> None:
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def returns(model, tmp_path, state) -> None:
+    """The official file that `model` writes holds what it was made of, under the same names."""
+    write_official(insonate.load(model.save_pretrained(tmp_path / "again")), tmp_path / "back.bin")
+    again = torch.load(tmp_path / "back.bin", weights_only=True)  # noqa: TID251
+    assert again.keys() == state.keys()
+    for name, tensor in state.items():
+        torch.testing.assert_close(again[name], tensor, rtol=0, atol=0)
 
 
 def test_convnext_trunk(fixture, tmp_path) -> None:
@@ -50,6 +62,18 @@ def test_trunk_of_biomedclip_under_every_prefix(fixture, tmp_path, prefix) -> No
     model = insonate.load(tmp_path / "bio.bin", heads=3, family="biomedclip")
     close(model.backbone(content["x"]).prefix[:, 0], content["out"])
     assert (model.backbone.spec.mean[0], model.info["license"]) == (0.48145466, "MIT")
+    returns(model, tmp_path, {prefix + name: tensor for name, tensor in content["state_dict"].items()})
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_trunk_of_biomedclip_under_plain_names(fixture, tmp_path, prefix) -> None:
+    _, content = fixture("clip_tiny_vit")
+    state = {prefix + name: tensor for name, tensor in content["state_dict"].items()}
+    torch.save(state, tmp_path / "biomed_clip.bin")
+    model = insonate.load(tmp_path / "biomed_clip.bin", heads=3, family="biomedclip")
+    assert model.report.layout == "biomedclip_trunk"
+    close(model.backbone(content["x"]).prefix[:, 0], content["out"])
+    returns(model, tmp_path, state)
 
 
 def test_layout_of_echoclip(fixture, tmp_path) -> None:
@@ -61,27 +85,11 @@ def test_layout_of_echoclip(fixture, tmp_path) -> None:
     saved = insonate.load(model.save_pretrained(tmp_path / "m"))
     close(saved.parts["image"][1](saved.backbone(content["x"])), found)
     write_official(model, tmp_path / "clip.bin")
-    visual = {name: t.float() for name, t in content["state_dict"].items() if name.startswith("visual.")}
+    kept = ("visual.", "logit_scale")
+    visual = {name: t.float() for name, t in content["state_dict"].items() if name.startswith(kept)}
     again = read(tmp_path / "clip.bin")
     assert again.keys() == visual.keys()
     assert all(torch.equal(again[name], visual[name]) for name in visual)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    for parameter in module.parameters():
-        parameter.add_(0.1 * torch.randn_like(parameter))
-    return module.eval()
-
-
-def torch_blocks(depth: int, width: int, eps: float, *, norm_first: bool) -> nn.ModuleList:
-    return randomised(
-        nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, 2, 4 * width, 0.0, "gelu", eps, batch_first=True, norm_first=norm_first
-            )
-            for _ in range(depth)
-        )
-    )
 
 
 @pytest.fixture
@@ -90,68 +98,78 @@ def trunk(fixture):
     return {f"visual.trunk.{name}": tensor for name, tensor in content["state_dict"].items()}
 
 
+def folder(tmp_path, state, config):
+    """A folder of open_clip."""
+    torch.save(state, tmp_path / "open_clip_pytorch_model.bin")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    return tmp_path
+
+
 def test_causal_text_tower(trunk, tmp_path) -> None:
-    blocks, norm = torch_blocks(2, 32, 1e-5, norm_first=True), randomised(nn.LayerNorm(32))
-    embed, places, projection = torch.randn(50, 32), torch.randn(9, 32), torch.randn(32, 16)
-    state = {
-        "token_embedding.weight": embed, "positional_embedding": places, "text_projection": projection,
-        "logit_scale": torch.tensor(4.6), **{f"ln_final.{n}": t for n, t in norm.state_dict().items()},
-    }  # fmt: skip
-    names = [
-        ("self_attn.", "attn."), ("norm", "ln_"), ("linear1", "mlp.c_fc"), ("linear2", "mlp.c_proj"),
-    ]  # fmt: skip
-    for name, tensor in blocks.state_dict().items():
-        for ours, theirs in names:
-            name = name.replace(ours, theirs)
-        state[f"transformer.resblocks.{name}"] = tensor
-    torch.save(trunk | state, tmp_path / "open_clip_pytorch_model.bin")
-    config = {"model_cfg": {"vision_cfg": {"image_size": 64}, "text_cfg": {"heads": 2}}}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
-    model = insonate.load(tmp_path, heads=3)
-    text = torch.tensor([[3, 7, 49, 0, 0, 0, 0, 0, 0], [5, 4, 8, 9, 2, 1, 6, 11, 49]])
-    x = embed[text] + places
-    mask = nn.Transformer.generate_square_subsequent_mask(9)
-    for block in blocks:
-        x = block(x, src_mask=mask)
-    expected = norm(x)[torch.arange(2), torch.tensor([2, 8])] @ projection
-    found = model.parts["text"][1](text)
-    close(found, expected)
+    state, vectors = causal_tower()
+    state |= trunk
+    config = {"vision_cfg": {"image_size": 64}, "text_cfg": {"heads": 2}}
+    model = insonate.load(folder(tmp_path, state, config), heads=3)
+    found = model.parts["text"][1](TEXT)
+    close(found, vectors(TEXT))
     assert model.info["official"]["logit_scale"] == pytest.approx(4.6)
     scores = similarity(found, found, 4.6)
     close(scores.diagonal(), torch.full((2,), 4.6).exp(), 1e-4)
+    returns(model, tmp_path, state)
 
 
-def test_bert_text_tower(trunk, tmp_path) -> None:
-    width, blocks = 64, torch_blocks(2, 64, 1e-12, norm_first=False)
-    norm = randomised(nn.LayerNorm(width, eps=1e-12))
-    embed, places, types = torch.randn(50, width), torch.randn(9, width), torch.randn(2, width)
-    first, second = torch.randn(40, width) / 8, torch.randn(16, 40) / 8
-    tower = {
-        "embeddings.word_embeddings.weight": embed, "embeddings.position_embeddings.weight": places,
-        "embeddings.token_type_embeddings.weight": types,
-        "embeddings.LayerNorm.weight": norm.weight, "embeddings.LayerNorm.bias": norm.bias,
-    }  # fmt: skip
-    names = {
-        "self_attn.out_proj": "attention.output.dense", "norm1": "attention.output.LayerNorm",
-        "linear1": "intermediate.dense", "linear2": "output.dense", "norm2": "output.LayerNorm",
-    }  # fmt: skip
-    for i, block in enumerate(blocks):
-        for name, tensor in block.state_dict().items():
-            if "in_proj" in name:
-                end = name.rpartition("_")[2]
-                three = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
-                tower |= {f"encoder.layer.{i}.attention.self.{n}.{end}": part for n, part in three}
-                continue
-            layer, end = name.rsplit(".", 1)
-            tower[f"encoder.layer.{i}.{names[layer]}.{end}"] = tensor
-    state = {f"text.transformer.{name}": tensor for name, tensor in tower.items()}
-    state |= {"text.proj.0.weight": first, "text.proj.2.weight": second, "logit_scale": torch.tensor(4.6)}
-    torch.save(trunk | state, tmp_path / "biomed_clip.bin")
-    model = insonate.load(tmp_path / "biomed_clip.bin", heads=3, text_heads=2)
-    assert model.info["official"]["family"] == "biomedclip"
-    text = torch.tensor([[3, 7, 49, 0, 0, 0, 0, 0, 0], [5, 4, 8, 9, 2, 1, 6, 11, 49]])
-    x = norm(embed[text] + places + types[0])
-    for block in blocks:
-        x = block(x, src_key_padding_mask=text == 0)
-    expected = nn.functional.gelu(x[:, 0] @ first.T) @ second.T
-    close(model.parts["text"][1](text), expected)
+def echoclip(vocabulary: int):
+    """timm's ConvNeXt with its projection, and a text tower, in one file; and the image's vector."""
+    net = randomised(timm.models.ConvNeXt(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_classes=0))
+    project = torch.randn(16, 32)
+    text, vectors = causal_tower(vocabulary)
+    state = {f"visual.trunk.{name}": tensor for name, tensor in net.state_dict().items()}
+    state |= text | {"visual.head.proj.weight": project}
+    return state, lambda image: net(image) @ project.T, vectors
+
+
+@pytest.mark.parametrize(("family", "vocabulary"), [("echoclip", 50), ("echoclip_r", 61)])
+def test_both_towers_of_echoclip_in_one_file(tmp_path, family, vocabulary) -> None:
+    state, image_vectors, text_vectors = echoclip(vocabulary)
+    torch.save(state, tmp_path / "open_clip_pytorch_model.bin")
+    given = {"family": family, "text_heads": 2, "input_size": 64}
+    model, image = insonate.load(tmp_path / "open_clip_pytorch_model.bin", **given), torch.randn(2, 3, 64, 64)
+    close(model.parts["image"][1](model.backbone(image)), image_vectors(image))
+    close(model.parts["text"][1](TEXT), text_vectors(TEXT))
+    assert model.parts["text"][0]["vocabulary"] == vocabulary
+    assert (model.report.family, model.info["license"]) == (family, "Cedars-Sinai Academic Software License")
+    spec = model.backbone.spec
+    assert (spec.resize, spec.interpolation, spec.margin) == ("crop", "bicubic", 1.25)
+    assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert spec.std == (0.26862954, 0.26130258, 0.27577711)
+    returns(model, tmp_path, state)
+
+
+def test_the_two_echoclips_are_told_apart_by_their_vocabulary() -> None:
+    options = {"widths": (128, 256, 512, 1024)}
+    for vocabulary, family in [(49408, "echoclip"), (771, "echoclip_r")]:
+        part = Part(options={"name": "clip_text", "vocabulary": vocabulary}, state={})
+        assert _family(Hints({}, {}, "x"), options, part) == family
+    assert _family(Hints({}, {}, "x"), options, None) == "echoclip"
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_bert_text_tower_of_biomedclip(trunk, tmp_path, form, fixture) -> None:
+    state, vectors = bert_tower()
+    project = torch.randn(16, 48)
+    state |= trunk | {"visual.head.proj.weight": project}
+    given = {"heads": 3, "text_heads": 2}
+    if form == "folder":  # what the hub's repository has
+        config = {
+            "embed_dim": 16, "vision_cfg": {"timm_model_name": "vit_base_patch16_224", "image_size": 64},
+            "text_cfg": {"hf_model_name": "microsoft/BiomedNLP", "context_length": 9},
+        }  # fmt: skip
+        model = insonate.load(folder(tmp_path, state, config), **given)
+    else:
+        torch.save(state, tmp_path / "biomed_clip.bin")
+        model = insonate.load(tmp_path / "biomed_clip.bin", **given)
+    assert (model.report.family, model.info["license"]) == ("biomedclip", "MIT")
+    close(model.parts["text"][1](TEXT), vectors(TEXT))
+    _, content = fixture("clip_tiny_vit")
+    close(model.parts["image"][1](model.backbone(content["x"])), content["out"] @ project.T)
+    returns(model, tmp_path, state)

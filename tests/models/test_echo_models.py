@@ -258,6 +258,15 @@ def test_fine_tuned_videomae_reads_the_mean(tmp_path) -> None:
         insonate.load(tmp_path / "x.pth")
     model = insonate.load(tmp_path / "x.pth", heads=3, input_size=32, frames=4, family="echomae")
     assert model.task.config.head == "norm_linear"
+    clip = torch.randn(2, 4, 3, 32, 32)
+    conv = nn.functional.conv3d(
+        clip.transpose(1, 2), state["patch_embed.proj.weight"], state["patch_embed.proj.bias"],
+        stride=(2, 16, 16),
+    )  # fmt: skip
+    x = plain_blocks(conv.flatten(2).transpose(1, 2) + sinusoid((2, 2, 2), 24), state, "", 2, 3).mean(1)
+    x = nn.functional.layer_norm(x, (24,), state["fc_norm.weight"], state["fc_norm.bias"], 1e-6)
+    close(model.task.head(model.backbone(clip)), x @ state["head.weight"].T + state["head.bias"])
+    assert (model.report.family, model.backbone.spec.stride) == ("echomae", 4)
     assert any("classes 0 to 4" in sentence for sentence in model.report.assumed)
     returns(model, state, tmp_path)
     assert "videomae_base" in BACKBONES.names()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import timm
 import torch
@@ -80,7 +82,9 @@ def test_every_spelling_and_extra_heads(trunk, heads, container, tmp_path) -> No
     extra = saved.task.sets["extra"].head(saved.backbone(pixels))
     close(extra, model.task.sets["extra"].head(tokens))
     write_official(model, tmp_path / "back.safetensors")
-    assert "heads.extra.final.bias" in read(tmp_path / "back.safetensors")
+    assert "model.heads.extra.final.bias" in read(tmp_path / "back.safetensors")
+    write_official(model, tmp_path / "card.safetensors", "sonichu")
+    assert "heads.extra.final.bias" in read(tmp_path / "card.safetensors")
 
 
 def test_a_known_name_with_another_number_of_points_keeps_its_name_alone(trunk, tmp_path) -> None:
@@ -105,8 +109,40 @@ def test_vitpose_pads_its_pictures_and_shifts_its_positions(trunk, heads, tmp_pa
     x = x + state["backbone.pos_embed"][:, 1:] + state["backbone.pos_embed"][:, :1]
     for block in trunk.blocks:
         x = block(x)
-    close(model.task.head(model.backbone(pixels)), maps_of(trunk.norm(x), heads["HC"]))
+    maps = maps_of(trunk.norm(x), heads["HC"])
+    close(model.task.head(model.backbone(pixels)), maps)
     assert model.task.names == ("pose_p1", "pose_p2", "pose_p3", "pose_p4")
+    (tmp_path / "folder").mkdir()
+    torch.save(in_transformers(state), tmp_path / "folder" / "pytorch_model.bin")
+    config = {"model_type": "vitpose", "backbone_config": {"num_attention_heads": 3}}
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
+    port = insonate.load(tmp_path / "folder", heads=3)
+    assert (port.report.layout, port.report.family) == ("vitpose_hugging_face", "vitpose")
+    close(port.task.head(port.backbone(pixels)), maps)
+
+
+def in_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """ViTPose's names in transformers (VitPoseForPoseEstimation), encoder and head."""
+    names = [
+        ("backbone.pos_embed", "backbone.embeddings.position_embeddings"), (".attn.proj.", ".attention.output.dense."),
+        ("backbone.patch_embed.proj.", "backbone.embeddings.patch_embeddings.projection."),
+        ("backbone.last_norm.", "backbone.layernorm."), ("backbone.blocks.", "backbone.encoder.layer."),
+        (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."),
+        ("keypoint_head.deconv_layers.0.", "head.deconv1."), ("keypoint_head.deconv_layers.1.", "head.batchnorm1."),
+        ("keypoint_head.deconv_layers.3.", "head.deconv2."), ("keypoint_head.deconv_layers.4.", "head.batchnorm2."),
+        ("keypoint_head.final_layer.", "head.conv."),
+    ]  # fmt: skip
+    port = {}
+    for name, tensor in state.items():
+        for theirs, ours in names:
+            name = name.replace(theirs, ours)
+        holder, qkv, end = name.partition(".attn.qkv.")
+        if not qkv:
+            port[name] = tensor
+            continue
+        three = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+        port |= {f"{holder}.attention.attention.{kind}.{end}": part.clone() for kind, part in three}
+    return port
 
 
 def test_a_strange_head_is_refused(trunk, heads, tmp_path) -> None:

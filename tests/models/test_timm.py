@@ -66,15 +66,25 @@ def test_dinov2_and_mae_load_without_a_name_and_go_back(form, size, tmp_path) ->
     assert all(torch.equal(again[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def test_metas_own_names_of_dinov2(tmp_path) -> None:
-    net = small(**DINOV2["gated"])
+@pytest.mark.parametrize("form", ["gated", "plain", "registers"])
+def test_metas_own_names_of_dinov2(form, tmp_path) -> None:
+    net = small(**DINOV2[form])
     theirs = {
-        name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): tensor
+        name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3") if form == "gated" else name: tensor
         for name, tensor in net.state_dict().items()
     }
-    torch.save(theirs | {"register_tokens": torch.zeros(1, 4, 48)}, tmp_path / "x.pth")
+    if form == "registers":  # theirs have a row of positions for the class token, timm adds it beforehand
+        theirs["register_tokens"] = theirs.pop("reg_token")
+        row = torch.randn(1, 1, 48)
+        theirs["pos_embed"] = torch.cat([row, theirs["pos_embed"]], 1)
+        theirs["cls_token"] = theirs["cls_token"] - row
+    theirs["mask_token"] = torch.zeros(1, 48)
+    torch.save(theirs, tmp_path / "x.pth")
     model, x = insonate.load(tmp_path / "x.pth", heads=3), torch.randn(2, 3, 32, 32)
-    assert model.backbone(x).prefix.shape == (2, 5, 48)
+    tokens = model.backbone(x)
+    torch.testing.assert_close(
+        torch.cat([tokens.prefix, tokens.patch], 1), net.forward_features(x), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb"])
@@ -117,6 +127,26 @@ def test_sam_is_known_by_its_keys_and_leaves_its_decoder(whole) -> None:
         (1024, 1024),
     )
     assert set(report.ignored) == ({"mask_decoder.iou_token.weight", "pixel_mean"} if whole else set())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_sam_gives_timms_outputs(whole, tmp_path, monkeypatch) -> None:
+    toy = {"embed_dim": 48, "depth": 3, "num_heads": 3, "global_attn_indexes": (1,), "neck_chans": 16}
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda model, **options: create(model, **options | toy))
+    monkeypatch.setitem(insonate.models.timm_known.SAM, (48, 3), "samvit_base_patch16")
+    net = timm.create_model("samvit_base_patch16", num_classes=0, img_size=(64, 64)).eval()
+    for parameter in net.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    state = net.state_dict()
+    if whole:
+        state = {f"image_encoder.{key.replace('mlp.fc', 'mlp.lin')}": t for key, t in state.items()}
+        state |= {"mask_decoder.iou_token.weight": torch.zeros(1), "pixel_mean": torch.zeros(3)}
+    torch.save(state, tmp_path / "sam.pth")
+    model, x = insonate.load(tmp_path / "sam.pth"), torch.randn(2, 3, 64, 64)
+    assert (model.report.family, model.backbone.spec.input_size) == ("sam", (64, 64))
+    tokens, theirs = model.backbone(x), net.forward_features(x)
+    torch.testing.assert_close(tokens.patch, theirs.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5)
 
 
 def test_strange_sizes_are_told_to_say_their_name() -> None:

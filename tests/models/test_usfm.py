@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import insonate
 from insonate.errors import WeightsError
@@ -100,10 +103,28 @@ def test_hugging_face_form_is_the_same_encoder(fixture, tmp_path) -> None:
         else:
             port[theirs.replace("norm.", "layernorm.") if theirs.startswith("norm.") else theirs] = tensor
     torch.save(port, tmp_path / "model.pt")
-    again = insonate.load(tmp_path / "model.pt")
-    assert again.report.layout == "usfm_hugging_face"
-    x = content["inputs"]["x"]
-    close(again.backbone(x).patch, model.backbone(x).patch)
+    (tmp_path / "folder").mkdir()
+    save_file(
+        {f"beit.{name}": t.contiguous() for name, t in port.items()},
+        tmp_path / "folder" / "model.safetensors",
+    )
+    config = {
+        "architectures": ["BeitModel"], "model_type": "beit", "hidden_size": 96, "num_hidden_layers": 4,
+        "num_attention_heads": 6, "image_size": 64, "patch_size": 16, "layer_norm_eps": 1e-6,
+        "use_shared_relative_position_bias": True,
+    }  # fmt: skip
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
+    x, hidden = content["inputs"]["x"], content["inputs"]["mask"].flatten(1).bool()
+    for source in ("model.pt", "folder"):
+        again = insonate.load(tmp_path / source)
+        assert (again.report.layout, again.report.family) == ("usfm_hugging_face", "usfm")
+        close(again.backbone(x).patch, model.backbone(x).patch)
+        token = again.parts["decoder"][1].mask_token
+        close(token_map(again.backbone.fill_in(x, hidden, token)), content["outputs"]["z"])
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(config | {"num_attention_heads": 16}))
+    with pytest.raises(WeightsError, match="heads is said to be 16, but is 6: its relative table") as caught:
+        insonate.load(tmp_path / "folder")
+    assert "\n" not in str(caught.value)
 
 
 def test_tinyusfm_reads_its_class_token(fixture, tmp_path) -> None:

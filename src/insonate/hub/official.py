@@ -85,7 +85,7 @@ def write_official(model: Any, path: Path, layout: str | None = None) -> str:
     Args:
         model: a `Model`.
         path: the file.
-        layout: name of the layout; none = that which it came in.
+        layout: name of the layout; none = that which it came in, its names' common prefix too.
 
     Returns:
         The layout.
@@ -105,9 +105,10 @@ def write_official(model: Any, path: Path, layout: str | None = None) -> str:
             head={} if model.task is None else _state(model.task.head),
             parts={part: _state(module) for part, (_, module) in model.parts.items()},
             part_options={part: options for part, (options, _) in model.parts.items()},
+            info=origin,
         )
     )
-    if name == origin.get("layout") and all(isinstance(value, Tensor) for value in content.values()):
+    if layout is None and all(isinstance(value, Tensor) for value in content.values()):
         content = {origin.get("prefix", "") + key: tensor for key, tensor in strip(content)[0].items()}
     atomic_write(path, _bytes(content, path))
     return str(name)

@@ -37,6 +37,24 @@ BERT = [
     (r"encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
     (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"blocks.\1.norm2."),
 ]
+_TEXT_BACK = [
+    (r"blocks\.(\d+)\.norm([12])\.", r"resblocks.\1.ln_\2."),
+    (r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)$", r"resblocks.\1.attn.in_proj_\2"),
+    (r"blocks\.(\d+)\.attn\.proj\.", r"resblocks.\1.attn.out_proj."),
+    (r"blocks\.(\d+)\.mlp\.fc1\.", r"resblocks.\1.mlp.c_fc."),
+    (r"blocks\.(\d+)\.mlp\.fc2\.", r"resblocks.\1.mlp.c_proj."),
+]
+_BERT_BACK = [
+    (r"token_embed\.", "embeddings.word_embeddings."),
+    (r"pos_embed\.", "embeddings.position_embeddings."),
+    (r"type_embed\.", "embeddings.token_type_embeddings."),
+    (r"norm\.", "embeddings.LayerNorm."),
+    (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
+    (r"blocks\.(\d+)\.norm1\.", r"encoder.layer.\1.attention.output.LayerNorm."),
+    (r"blocks\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
+    (r"blocks\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
+    (r"blocks\.(\d+)\.norm2\.", r"encoder.layer.\1.output.LayerNorm."),
+]
 
 
 def _is_clip(bundle: Bundle) -> bool:
@@ -67,6 +85,7 @@ def convert_clip(bundle: Bundle, hints: Hints, source: Source) -> Converted:
         converted.parts["text"] = text
     if "logit_scale" in source:
         converted.info["logit_scale"] = float(source.take("logit_scale"))
+    converted.info["tower"] = prefix
     converted.family = _family(hints, options, text)
     if converted.family.startswith("echoclip"):
         options["conventions"] = "echoclip"
@@ -216,18 +235,46 @@ def _renamed(tensors: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> dic
 
 @exports("open_clip")
 def export_clip(model: Exportable) -> dict[str, Any]:
-    """Image tower and projection as open_clip names them; a text tower is not written."""
-    official: dict[str, Any] = {}
-    if model.backbone["name"].startswith("convnext"):
-        official |= {f"visual.trunk.{name}": tensor for name, tensor in model.state.items()}
-    else:
-        plain = official_vit(model.state, (1, 1), split_biases=False)
-        official |= {f"visual.trunk.{name}": tensor for name, tensor in plain.items()}
-    image = model.parts.get("image", {})
-    for name, tensor in image.items():
-        place = "visual.head.proj.weight" if name == "proj.weight" else f"visual.trunk.head.{name}"
-        official[place] = tensor
+    """Image tower, projection and text tower as open_clip names them; `logit_scale` where it is known."""
+    tower = model.info.get("tower", "visual.")
+    convolutional = model.backbone["name"].startswith("convnext")
+    trunk = model.state if convolutional else official_vit(model.state, (1, 1), split_biases=False)
+    official: dict[str, Any] = {f"{tower}trunk.{name}": tensor for name, tensor in trunk.items()}
+    for name, tensor in model.parts.get("pool_norm", {}).items():
+        official[f"{tower}trunk.head.{name}"] = tensor
+    for name, tensor in model.parts.get("image", {}).items():
+        place = "head.proj.weight" if name == "proj.weight" else f"trunk.head.{name}"
+        official[tower + place] = tensor
+    text = dict(model.parts.get("text", {}))
+    if text:
+        bert = model.part_options["text"]["name"] == "bert_text"
+        official |= _official_bert(text) if bert else _official_text(text)
+    if "logit_scale" in model.info:
+        official["logit_scale"] = torch.tensor(model.info["logit_scale"])
     return official
+
+
+def _official_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's text tower: the inverse of `_text`."""
+    official = {
+        "token_embedding.weight": state.pop("token_embed.weight"),
+        "positional_embedding": state.pop("pos_embed"),
+        "text_projection": state.pop("proj.weight").T.contiguous(),
+    }
+    official |= {f"ln_final.{end}": state.pop(f"norm.{end}") for end in ("weight", "bias")}
+    return official | {f"transformer.{name}": tensor for name, tensor in _renamed(state, _TEXT_BACK).items()}
+
+
+def _official_bert(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """BERT's text tower: the inverse of `_bert`."""
+    official = {f"text.{name}": state.pop(name) for name in list(state) if name.startswith("proj.")}
+    for name in [name for name in state if ".attn.qkv." in name]:
+        number, end = name.split(".")[1], name.rpartition(".")[2]
+        three = zip(("query", "key", "value"), state.pop(name).chunk(3), strict=True)
+        place = f"text.transformer.encoder.layer.{number}.attention.self"
+        official |= {f"{place}.{kind}.{end}": tensor.clone() for kind, tensor in three}
+    renamed = _renamed(state, _BERT_BACK)
+    return official | {f"text.transformer.{name}": tensor for name, tensor in renamed.items()}
 
 
 @exports("convnext")

@@ -111,6 +111,8 @@ class Exportable:
     """states of the parts"""
     part_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """options of the parts"""
+    info: dict[str, Any] = field(default_factory=dict)
+    """what is known of the file that it came in"""
 
 
 EXPORTS: dict[str, Callable[[Exportable], dict[str, Any]]] = {}

@@ -34,6 +34,8 @@ class TimmOptions(Options):
     """name in timm, see timm.list_models()"""
     input_size: tuple[Side, Side] | None = None
     """native height and width in pixels; none = the model's own"""
+    table_size: tuple[Side, Side] | None = None
+    """height and width in pixels that position tables are stored for (SAM resamples them); none = as in timm"""
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
     """stochastic depth: rate of the last block, rising linearly from 0"""
     conventions: Conventions = "imagenet"
@@ -118,6 +120,8 @@ def _create(options: TimmOptions) -> Any:
             return timm.create_model(options.model, **wanted, dynamic_img_size="dynamic_img_size" in takes)
         except TypeError:
             wanted.pop("img_size", None)
+            if options.table_size is not None:
+                wanted["img_size"] = options.table_size
             return timm.create_model(options.model, **wanted)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise RecipeError("backbone.model", f"{options.model}: {error}", "Try another input_size") from None

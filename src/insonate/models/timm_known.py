@@ -28,6 +28,8 @@ SAM = {
     (768, 12): "samvit_base_patch16", (1024, 24): "samvit_large_patch16", (1280, 32): "samvit_huge_patch16",
 }  # fmt: skip
 """(width, depth) → name in timm"""
+SAM_SIDE = 1024
+"""pixels that SAM's published tables are of; fine-tunes of 256 go round too"""
 SAM_PREFIX = "image_encoder."
 RENAMED = {
     "storage_tokens": "reg_token", "ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2", "mlp.w1.": "mlp.fc1_g.",
@@ -90,8 +92,12 @@ def convert_sam(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     if table is None:
         raise WeightsError(bundle.where, "it has no table of positions, SAM's encoders have", NAMED)
     patch = state["patch_embed.proj.weight"].shape[-1]
-    hints.say("input_size", [table.shape[1] * patch, table.shape[2] * patch], "its table says so")
-    return _through_timm("sam", name, state, hints)
+    side = [table.shape[1] * patch, table.shape[2] * patch]
+    hints.say("input_size", side, "its table says so")
+    converted = _through_timm("sam", name, state, hints)
+    if side != [SAM_SIDE, SAM_SIDE]:
+        (converted.backbone or {})["table_size"] = tuple(side)
+    return converted
 
 
 def _through_timm(family: str, name: str, state: Mapping[str, Tensor], hints: Hints) -> Converted:
