@@ -7,6 +7,7 @@ import json
 import pytest
 import timm
 import torch
+from towers import TEXT, bert_tower, causal_tower, randomised
 
 import insonate
 from insonate.hub import write_official
@@ -15,7 +16,6 @@ from insonate.models.clip import similarity
 from insonate.models.clip_weights import _family
 from insonate.weights import read
 from insonate.weights.source import Hints, Part
-from towers import TEXT, bert_tower, causal_tower, randomised
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -86,9 +87,7 @@ IJEPA = {
     "H": (1280, 32, 16, 5120),
     "g": (1408, 40, 16, 6144),
 }
-VJEPA = {
-    "L": (1024, 24, 16, 4096), "H": (1280, 32, 16, 5120), "g": (1408, 40, 22, 6144), "G": (1664, 48, 26, 6656),
-}  # fmt: skip
+VJEPA = IJEPA | {"g": (1408, 40, 22, 6144), "G": (1664, 48, 26, 6656)}
 """width, blocks, heads, channels between the MLP's layers (echojepa.md 1.1, ijepa.md)"""
 
 
@@ -158,14 +157,12 @@ def written_out(grid: tuple[int, int, int], width: int, *, even: bool) -> torch.
     """V-JEPA's 3-D table entry by entry: [frame | row | column], each sines, then cosines."""
     shares = [2 * math.ceil(width / 6)] * 3 if even else [width // 2, width // 4, width // 4]
     rows = []
-    for frame in range(grid[0]):
-        for row in range(grid[1]):
-            for column in range(grid[2]):
-                entry = []
-                for place, share in zip((frame, row, column), shares, strict=True):
-                    angles = [place * 10000 ** (-i / (share / 2)) for i in range(share // 2)]
-                    entry += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
-                rows.append(entry[:width])
+    for places in itertools.product(*map(range, grid)):
+        entry = []
+        for place, share in zip(places, shares, strict=True):
+            angles = [place * 10000 ** (-i / (share / 2)) for i in range(share // 2)]
+            entry += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+        rows.append(entry[:width])
     return torch.tensor(rows)
 
 

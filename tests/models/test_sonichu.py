@@ -124,13 +124,14 @@ def test_vitpose_pads_its_pictures_and_shifts_its_positions(trunk, heads, tmp_pa
 def in_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """ViTPose's names in transformers (VitPoseForPoseEstimation), encoder and head."""
     names = [
-        ("backbone.pos_embed", "backbone.embeddings.position_embeddings"), (".attn.proj.", ".attention.output.dense."),
+        ("backbone.pos_embed", "backbone.embeddings.position_embeddings"),
         ("backbone.patch_embed.proj.", "backbone.embeddings.patch_embeddings.projection."),
         ("backbone.last_norm.", "backbone.layernorm."), ("backbone.blocks.", "backbone.encoder.layer."),
-        (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."),
-        ("keypoint_head.deconv_layers.0.", "head.deconv1."), ("keypoint_head.deconv_layers.1.", "head.batchnorm1."),
-        ("keypoint_head.deconv_layers.3.", "head.deconv2."), ("keypoint_head.deconv_layers.4.", "head.batchnorm2."),
-        ("keypoint_head.final_layer.", "head.conv."),
+        (".attn.proj.", ".attention.output.dense."), (".norm1.", ".layernorm_before."),
+        (".norm2.", ".layernorm_after."), ("keypoint_head.deconv_layers.0.", "head.deconv1."),
+        ("keypoint_head.deconv_layers.1.", "head.batchnorm1."),
+        ("keypoint_head.deconv_layers.3.", "head.deconv2."),
+        ("keypoint_head.deconv_layers.4.", "head.batchnorm2."), ("keypoint_head.final_layer.", "head.conv."),
     ]  # fmt: skip
     port = {}
     for name, tensor in state.items():

@@ -35,7 +35,7 @@ class TimmOptions(Options):
     input_size: tuple[Side, Side] | None = None
     """native height and width in pixels; none = the model's own"""
     table_size: tuple[Side, Side] | None = None
-    """height and width in pixels that position tables are stored for (SAM resamples them); none = as in timm"""
+    """height and width in pixels of stored position tables (SAM resamples them); none = as in timm"""
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
     """stochastic depth: rate of the last block, rising linearly from 0"""
     conventions: Conventions = "imagenet"
