@@ -63,6 +63,24 @@ def test_an_evaluation_has_intervals_groups_and_the_trivial_answer(classifier, m
     assert evaluation.synthetic
 
 
+def test_each_site_is_scored_by_itself_with_intervals_over_its_patients(classifier, manifest, tmp_path):
+    sites = ("north hospital", "south hospital")
+    rows = [row | {"site": sites[i // 12]} for i, row in enumerate(manifest.rows)]  # 2 and 6 test patients
+    evaluation = evaluate_model(classifier, manifest.with_rows(rows), out=tmp_path / "e")
+    site_of = {row["path"]: row["site"] for row in rows}
+    of_item = np.asarray([site_of[item] for item in evaluation.item_ids])
+    assert set(evaluation.groups["site"]) == set(sites)
+    for site, patients in zip(sites, (2, 6), strict=True):
+        found = evaluation.groups["site"][site]["log_loss"]
+        assert found.value == pytest.approx(evaluation.scores["log_loss"][of_item == site].mean())
+        assert found.patients == patients
+        assert found.low < found.value < found.high
+        written = json.loads((tmp_path / "e/evaluation.json").read_text())["groups"]["site"][site]["log_loss"]
+        assert (written["low"], written["high"]) == (found.low, found.high)
+        assert site in (tmp_path / "e/report.html").read_text()
+    assert not evaluation.synthetic
+
+
 def test_the_written_files_tell_the_same(classifier, manifest, tmp_path):
     evaluation = evaluate_model(classifier, manifest, out=tmp_path / "e")
     content = json.loads((tmp_path / "e" / "evaluation.json").read_text())

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -247,6 +248,24 @@ def test_a_folder_wins_over_a_hub_id(encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     encoder.save_pretrained("owner/name")
     assert isinstance(load("owner/name"), Model)
+
+
+def test_a_hub_id_is_downloaded_without_code_and_predicts_the_same(model, image, tmp_path, monkeypatch):
+    revision = "c0ffee" * 6 + "beef"
+    snapshot = model.save_pretrained(tmp_path / "snapshots" / revision)
+    asked = []
+
+    def snapshot_download(repo_id, *, allow_patterns):
+        asked.append((repo_id, sorted(allow_patterns)))
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    again = load("a/b")
+    names = ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
+    assert asked == [("a/b", names)]
+    np.testing.assert_array_equal(again.predict(image).value, model.predict(image).value)
+    assert again.info == model.info | {"revision": revision}
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "/nowhere/x", "../x/y", "a\0b"])

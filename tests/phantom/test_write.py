@@ -6,11 +6,13 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from insonate.data.manifest import Manifest
 from insonate.data.media import probe, read_frames
 from insonate.errors import InsonateError
+from insonate.measure.points import MEASURED, measure
 from insonate.phantom import generate
 
 
@@ -95,6 +97,26 @@ def test_clips_of_other_scenes_are_calibrated_dicom_with_frame_times(tmp_path):
     assert row["frames"] / info.fps >= 3  # a whole breath, of at most 20 a minute
     assert info.spacing.col_mm == pytest.approx(row["spacing_col_mm"], rel=1e-4)
     assert row["cava_mask_path"]
+
+
+def test_a_head_is_a_calibrated_multi_frame_dicom_from_which_its_truth_is_measured(tmp_path):
+    manifest = generate(
+        tmp_path / "set", kind="head", patients=1, images_per_patient=1, size=96, formats=("dicom",)
+    )
+    (row,) = manifest.rows
+    header = pydicom.dcmread(tmp_path / "set" / row["path"])
+    (region,) = header.SequenceOfUltrasoundRegions
+    assert header.NumberOfFrames == row["frames"] == 16
+    assert region.PhysicalUnitsXDirection == region.PhysicalUnitsYDirection == 3  # cm
+    frames = read_frames(tmp_path / "set" / row["path"])
+    assert frames.shape[:3] == (16, 96, 96)
+    assert all((one != frames[0]).any() for one in frames[1:])
+    spacing = probe(tmp_path / "set" / row["path"]).spacing
+    assert spacing.row_mm == pytest.approx(row["spacing_row_mm"], rel=1e-6)
+    assert spacing.col_mm == pytest.approx(row["spacing_col_mm"], rel=1e-6)
+    assert spacing.row_mm == pytest.approx(10 * region.PhysicalDeltaY)
+    found = measure(MEASURED["HC"], np.asarray(row["keypoints_hc"]).reshape(-1, 2), spacing)
+    assert found["hc_mm"].value == pytest.approx(row["hc_mm"], rel=0.02)
 
 
 @pytest.mark.parametrize(
