@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from insonate.data import capabilities
 from insonate.deploy import doctor
+from insonate.models import precision
 
 
 def by_name(checks):
@@ -44,14 +48,25 @@ def test_a_folder_that_cannot_be_written_is_a_fail(tmp_path):
     assert doctor._guarded("write", lambda: doctor._write(tmp_path / "missing")).status == "FAIL"
 
 
-@pytest.mark.parametrize(
-    ("flags", "unit"),
-    [("fpu avx512_bf16 amx_bf16", "amx_bf16"), ("fpu avx512_bf16", "avx512_bf16"), ("fpu avx2", "")],
-)
-def test_the_bf16_unit_is_read_from_the_cpu_flags(tmp_path, flags, unit):
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    assert doctor.bf16_unit(tmp_path / "cpuinfo") == unit
-    assert doctor.bf16_unit(tmp_path / "nothing") == ""
+@pytest.mark.parametrize(("unit", "told"), [("amx_bf16", "bf16 (amx_bf16)"), ("", "32")])
+def test_the_device_line_tells_what_auto_trains_in(tmp_path, monkeypatch, unit, told):
+    monkeypatch.setattr(precision, "bf16_unit", lambda: unit)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert by_name(doctor.examine(tmp_path))["device"].detail.endswith(f"fast at precision {told}")
+
+
+def test_little_free_disk_is_a_warning_with_what_is_free(tmp_path, monkeypatch):
+    for free, status in ((4.9e9, "WARN"), (5.1e9, "PASS")):
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        check = doctor._disk(tmp_path)
+        assert check.status == status
+        assert f"{free / 1e9:.1f} GB free in {tmp_path}" in check.detail
+        assert ("Free some" in check.mend) == (status == "WARN")
+
+
+def test_the_device_is_told_with_the_precision_it_is_fast_at(tmp_path):
+    check = by_name(doctor.examine(tmp_path))["device"]
+    assert re.search(r"(cores|GiB\)); fast at \S", check.detail)
 
 
 def test_the_hub_token_is_neither_read_nor_printed(tmp_path, monkeypatch):

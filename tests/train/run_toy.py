@@ -16,7 +16,7 @@ from toys import ToyLoader, ToyTask
 from insonate.train.fit import fit
 from insonate.train.settings import Settings
 
-TOLD = Settings(epochs=4, lr=0.02, log_every=1, save_every=2, clip=1.0)
+TOLD = Settings(epochs=4, lr=0.02, log_every=1, save_every=2, clip=1.0, precision="32")
 
 
 def run_told(folder: Path, batches: Connection | None = None) -> None:

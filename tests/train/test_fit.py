@@ -33,6 +33,7 @@ SETTINGS = Settings(
     clip=1.0,
     log_every=1,
     save_every=4,
+    precision="32",
 )
 
 
@@ -121,7 +122,7 @@ def test_finished_run_is_not_trained_again(unbroken):
 
 
 def test_accumulated_batches_equal_one_larger_batch(tmp_path):
-    plain = Settings(epochs=2, lr=0.01, log_every=1)
+    plain = Settings(epochs=2, lr=0.01, log_every=1, precision="32")
     large, small = ToyTask(dropout=0), ToyTask(dropout=0)
     fit(large, ToyLoader(batch=8), plain, tmp_path / "large")
     fit(small, ToyLoader(batch=4), plain.model_copy(update={"accumulate": 2}), tmp_path / "small")

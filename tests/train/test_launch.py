@@ -1,13 +1,17 @@
-"""BatchNorm over the batch of all ranks, where that can be."""
+"""What a run starts with: its precision, and BatchNorm over the batch of all ranks, where that can be."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
+from toys import ToyTask
 
+from insonate.models import precision
 from insonate.models.backbone import Tokens
 from insonate.models.heads import ViTPoseHead
-from insonate.train.launch import sync_batch_norm
+from insonate.train.launch import launch, sync_batch_norm
+from insonate.train.settings import Settings
 
 
 def synced(module: nn.Module) -> int:
@@ -37,3 +41,14 @@ def test_without_gpus_it_is_told_that_each_process_has_its_own():
 def test_nothing_is_told_of_one_process_or_without_batch_norm():
     for module, world in ((ViTPoseHead(16, 4, width=8), 1), (nn.LayerNorm(4), 2)):
         assert sync_batch_norm(module, world=world, device=torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(("unit", "mixed"), [("amx_bf16", "bf16-mixed"), ("", "32-true")])
+def test_auto_obeys_what_the_machine_is_fast_at_and_a_named_precision_does_not(monkeypatch, unit, mixed):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(precision, "bf16_unit", lambda: unit)
+    started = {
+        asked: launch(Settings(precision=asked), ToyTask()).strategy.precision.precision
+        for asked in ("auto", "32", "bf16")
+    }
+    assert started == {"auto": mixed, "32": "32-true", "bf16": "bf16-mixed"}

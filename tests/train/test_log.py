@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -40,7 +41,8 @@ def test_terminal_gets_a_bar(tmp_path, forked, monkeypatch):
     os.close(slave)
     child.join(20)
     assert child.exitcode == 0
-    assert b"loss" in shown
+    for part in (rb"loss \d", rb"lr \d", rb"\d items/s", rb"\d MB", rb"data wait \d+ %", rb"\d:\d\d:\d\d"):
+        assert re.search(part, shown), part
     assert b"\x1b[" in shown
 
 

@@ -110,33 +110,22 @@ def _torch() -> Check:
 def _device() -> Check:
     import torch
 
+    from insonate.models.precision import fast_precision
+
+    fast = fast_precision()
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
         shown = ", ".join(f"{p.name} ({p.total_memory / 2**30:.0f} GiB)" for p in names)
-        fast = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
-        return Check(name="device", status="PASS", detail=f"{shown}; fast at precision {fast}")
+        return Check(name="device", status="PASS", detail=f"{shown}; fast at precision {fast.precision}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    fast = bf16_unit()
-    detail = f"CPU, {cores} cores; fast at precision {f'bf16 ({fast})' if fast else '32'}"
+    unit = f" ({fast.unit})" if fast.unit else ""
+    detail = f"CPU, {cores} cores; fast at precision {fast.precision}{unit}"
     if shutil.which("nvidia-smi"):
         mend = "Install the CUDA build of torch: https://pytorch.org/get-started/locally"
         return Check(
             name="device", status="WARN", detail=f"{detail}; a GPU driver is there, unused", mend=mend
         )
     return Check(name="device", status="PASS", detail=detail)
-
-
-def bf16_unit(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU's bfloat16 matrix unit (amx_bf16 or avx512_bf16), or an empty text."""
-    if not cpuinfo.is_file():
-        return ""
-    flags: set[str] = set()
-    with cpuinfo.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith(("flags", "Features")):
-                flags = set(line.split())
-                break
-    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "")
 
 
 def _dicom() -> Check:

@@ -16,6 +16,7 @@ masking     which patches are context and which are targets, per image
 predictor   the transformer that fills in hidden patches
 ema         moving average of weights
 freeze      which layers learn
+precision   what this machine is fast at
 heads       what tasks put on an encoder
 heatmaps    keypoints as heat maps
 """

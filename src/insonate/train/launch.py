@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from insonate import files
 from insonate.data.sample import Batch
 from insonate.errors import InsonateError, RunError
+from insonate.models.precision import fast_precision
 from insonate.models.trainable import Losses, Trainable
 from insonate.train.optim import inner_layers
 from insonate.train.processes import check_started
@@ -49,13 +50,10 @@ def launch(settings: Settings, trainable: Trainable) -> Fabric:
 
 
 def _precision(asked: str) -> Any:
-    gpu = torch.cuda.is_available()
-    if asked == "16" and not gpu:
+    if asked == "16" and not torch.cuda.is_available():
         raise RunError("optim.precision", "16 needs a GPU and there is none", 'Set it to "bf16" or "32"')
     if asked == "auto":
-        asked = (
-            "32" if not gpu else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
-        )
+        asked = fast_precision().precision
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[asked]
 
 

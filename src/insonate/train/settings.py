@@ -41,7 +41,8 @@ class Settings(Options):
     accumulate: int = Field(default=1, ge=1)
     """batches whose gradients are averaged into one step"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """"auto": bf16 where a GPU can, 16 on older ones, 32 on a CPU"""
+    """"auto": what `insonate doctor` says this machine is fast at: bf16 on a GPU (16 on older ones) and on a
+    CPU with a unit for it, else 32"""
     compile: bool = False
     """compile the backbone's blocks"""
     devices: int = Field(default=1, ge=1)
