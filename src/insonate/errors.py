@@ -74,3 +74,9 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.4)
     return f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}"
+
+
+def choose(name: str, known: Iterable[str], most: int = 12) -> str:
+    """The mend of an "unknown name" error among a few: all of them in their order; among many the nearest."""
+    names = list(known)
+    return f"Known: {', '.join(names)}" if len(names) <= most else nearest(name, names)

@@ -63,21 +63,32 @@ def test_an_evaluation_has_intervals_groups_and_the_trivial_answer(classifier, m
     assert evaluation.synthetic
 
 
-def test_each_site_is_scored_by_itself_with_intervals_over_its_patients(classifier, manifest, tmp_path):
-    sites = ("north hospital", "south hospital")
-    rows = [row | {"site": sites[i // 12]} for i, row in enumerate(manifest.rows)]  # 2 and 6 test patients
+@pytest.mark.parametrize("column", ["site", "vendor"])
+def test_each_group_is_scored_by_itself_with_intervals_over_its_patients(
+    classifier, manifest, tmp_path, column
+):
+    names = ("north hospital", "south hospital")
+    rows = [
+        row | {"site": "", "vendor": "", column: names[i // 12]} for i, row in enumerate(manifest.rows)
+    ]  # 2 and 6 test patients
     evaluation = evaluate_model(classifier, manifest.with_rows(rows), out=tmp_path / "e")
-    site_of = {row["path"]: row["site"] for row in rows}
-    of_item = np.asarray([site_of[item] for item in evaluation.item_ids])
-    assert set(evaluation.groups["site"]) == set(sites)
-    for site, patients in zip(sites, (2, 6), strict=True):
-        found = evaluation.groups["site"][site]["log_loss"]
-        assert found.value == pytest.approx(evaluation.scores["log_loss"][of_item == site].mean())
+    group_of = {row["path"]: row[column] for row in rows}
+    of_item = np.asarray([group_of[item] for item in evaluation.item_ids])
+    assert set(evaluation.groups) == {column}
+    assert set(evaluation.groups[column]) == set(names)
+    written = json.loads((tmp_path / "e/evaluation.json").read_text())["groups"][column]
+    html = (tmp_path / "e/report.html").read_text()
+    assert f"By {column}" in html
+    for name, patients in zip(names, (2, 6), strict=True):
+        found = evaluation.groups[column][name]["log_loss"]
+        assert found.value == pytest.approx(evaluation.scores["log_loss"][of_item == name].mean())
         assert found.patients == patients
         assert found.low < found.value < found.high
-        written = json.loads((tmp_path / "e/evaluation.json").read_text())["groups"]["site"][site]["log_loss"]
-        assert (written["low"], written["high"]) == (found.low, found.high)
-        assert site in (tmp_path / "e/report.html").read_text()
+        assert (written[name]["log_loss"]["low"], written[name]["log_loss"]["high"]) == (
+            found.low,
+            found.high,
+        )
+        assert name in html
     assert not evaluation.synthetic
 
 

@@ -99,14 +99,14 @@ def test_wrong_names_of_tasks(tmp_path) -> None:
     options = {"name": "biometry", "column": "keypoints", "points": ["HC", "FA"], "head_width": 8}
     model = Model(backbone, build_task(backbone, options))
     picture = np.zeros((64, 64), np.uint8)
-    refused("no task is called 'HD', there are HC, FA", lambda: model.predict(picture, task="HD"))
+    refused("no task is called 'HD'. Known: HC, FA", lambda: model.predict(picture, task="HD"))
     refused("has the tasks HC, FA", lambda: model.predict(picture))
     refused("segmentation", lambda: build_task(backbone, {"name": "segmentatoin", "column": "mask"}))
     refused("no point set is called 'HD'", lambda: build_task(
         backbone, {"name": "keypoints", "column": "points", "points": "HD"}
     ))  # fmt: skip
     single = Model(backbone, build_task(backbone, {"name": "regression", "column": "weeks"}))
-    refused("no task is called 'HC', there are weeks", lambda: single.predict(picture, task="HC"))
+    refused("no task is called 'HC'. Known: weeks", lambda: single.predict(picture, task="HC"))
     folder = model.save_pretrained(tmp_path / "m")
     picture_path = tmp_path / "p.png"
     from PIL import Image

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from insonate.data.spacing import Spacing
-from insonate.errors import ModelError, nearest
+from insonate.errors import ModelError, choose
 
 FACTS, ONNX, OPENVINO = "insonate.json", "model.onnx", "model.xml"
 LARGEST_BYTES = 10_000_000
@@ -124,10 +124,7 @@ class Exported:
             raise ModelError(self.folder, f"has the tasks {', '.join(self.tasks)}", "Say task=NAME")
         found = next((task for task in self.tasks if task.casefold() == name.casefold()), None)
         if found is None:
-            there = ", ".join(self.tasks)
-            raise ModelError(
-                self.folder, f"no task is called {name!r}, there are {there}", nearest(name, self.tasks)
-            )
+            raise ModelError(self.folder, f"no task is called {name!r}", choose(name, self.tasks))
         return found
 
 

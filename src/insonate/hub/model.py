@@ -25,7 +25,7 @@ import insonate
 from insonate import weights
 from insonate.data import prepare
 from insonate.data.sample import Batch, Matrix, Meta
-from insonate.errors import ModelError, RecipeError, WeightsError, nearest
+from insonate.errors import ModelError, RecipeError, WeightsError, choose
 from insonate.files import Content, write_folder
 from insonate.hub.card import model_card
 from insonate.hub.config import (
@@ -125,11 +125,7 @@ class Model:
         wanted = names[0] if name is None else name
         found = next((one for one in names if one.casefold() == wanted.casefold()), None)
         if found is None:
-            raise ModelError(
-                self._name(),
-                f"no task is called {name!r}, there are {', '.join(names)}",
-                nearest(wanted, names),
-            )
+            raise ModelError(self._name(), f"no task is called {name!r}", choose(wanted, names))
         if self.task is not None and found in own:
             return self.task.chosen(found)
         return task_of(found, self.backbone, self.parts).to(self.device)

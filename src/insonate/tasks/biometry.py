@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointSetsTarget
-from insonate.errors import ModelError, nearest
+from insonate.errors import ModelError, choose
 from insonate.models.backbone import Backbone
 from insonate.models.point_heads import ARRANGEMENTS, PointHeads, everyones
 from insonate.models.trainable import Losses
@@ -93,8 +93,7 @@ class Biometry(Task):
             ModelError: it has no such set; all are named.
         """
         if name not in self.sets:
-            what = f"no task is called {name!r}, there are {', '.join(self.sets)}"
-            raise ModelError("task", what, nearest(name, self.sets))
+            raise ModelError("task", f"no task is called {name!r}", choose(name, self.sets))
         one = self.sets[name]
         one.training = self.training  # to which whoever evaluates it puts the shared parts back
         return one
