@@ -9,6 +9,7 @@ Frame H (see anatomy.py), mm. Fields have the shape of the coordinates they are 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ import numpy as np
 from insonate.phantom.heart.anatomy import Anatomy
 from insonate.phantom.heart.motion import Beat, Moment
 from insonate.phantom.heart.solids import (
+    Cone,
     Point,
     Xyz,
     around,
-    cone,
+    cones,
     ellipsoid,
     minus,
     point,
@@ -80,8 +82,6 @@ class Distances(NamedTuple):
     ra: Array
     rv: Array
     aorta: Array
-    root_height: Array
-    """along the aortic root from its annulus: no distance"""
     pulmonary: Array
     cava: Array
     heart: Array
@@ -163,24 +163,26 @@ class Chambers:
         """All solids at places `at` of frame H."""
         lay, at = self.layout(now), self.bent(at)
         lv, epi, base = self._left_ventricle(at, now)
+        parts = self._parts(lay, now)
+        tubes = dict(zip(parts, cones(at, list(parts.values())), strict=True))
         height, aorta = self._aorta(at, lay)
         wall = aorta - np.float32(AORTIC_WALL_MM * lay.k)
-        lvot_top = point(-7 * lay.k, 10 * lay.k, now.base_mm + 16 * lay.k)
-        lvot = cone(at, lvot_top, lay.root, 11 * lay.k, self.anatomy.annulus_mm)
-        lvot = np.maximum(np.maximum(lvot, base - np.float32(6)), -height - 25)
-        la = minus(np.maximum(self._left_atrium(at, lay), at.z - np.float32(now.base_mm + 1.5)), wall)
-        ra = self._right_atrium(at, lay)
+        lvot = np.maximum(np.maximum(tubes["lvot"], base - np.float32(6)), -height - 25)
+        la = minus(np.maximum(self._left_atrium(at, lay, tubes), at.z - np.float32(now.base_mm + 1.5)), wall)
+        ra = self._right_atrium(at, lay, tubes)
         ra = minus(minus(np.maximum(ra, at.z - np.float32(lay.tricuspid[2] + 1)), la - 2.5 * lay.k), wall)
-        rv = minus(minus(self._right_ventricle(at, lay, now), epi), wall)
-        pulmonary = minus(minus(self._pulmonary(at, lay), wall), rv)
-        cava = minus(self._cava(at, lay), ra)
-        papillary = self._papillaries(at, now)
+        rv = minus(minus(self._right_ventricle(at, lay, tubes), epi), wall)
+        pulmonary = np.minimum(tubes["trunk"], np.minimum(tubes["right branch"], tubes["left branch"]))
+        pulmonary = minus(minus(pulmonary, wall), rv)
+        cava = smooth_min(tubes["cava"], tubes["cava below"], 5 * lay.k)
+        cava = minus(smooth_min(cava, tubes["hepatic vein"], 5 * lay.k), ra)
+        papillary = np.minimum(tubes["papillary 0"], tubes["papillary 1"])
         outer = [epi, rv - RV_WALL_MM * (1 + self.anatomy.pressure) * lay.k, la - ATRIAL_WALL_MM * lay.k,
                  ra - ATRIAL_WALL_MM * lay.k, wall, pulmonary - 1.5 * lay.k]  # fmt: skip
         return Distances(
             lv=lv, lvot=lvot, epi=epi, papillary=papillary,
-            moderator=self._moderator(at, lay, now), la=la, ra=ra, rv=rv, aorta=aorta,
-            root_height=height, pulmonary=pulmonary, cava=cava, heart=np.minimum.reduce(outer),
+            moderator=tubes["moderator"], la=la, ra=ra, rv=rv, aorta=aorta,
+            pulmonary=pulmonary, cava=cava, heart=np.minimum.reduce(outer),
         )  # fmt: skip
 
     def _left_ventricle(self, at: Xyz, now: Moment) -> tuple[Array, Array, Array]:
@@ -202,24 +204,61 @@ class Chambers:
         rim = base + np.float32(2 / 900) * (at.x**2 + at.y**2)
         return np.maximum(endo, base), np.maximum(epi, rim - 2.5), base
 
-    def _papillaries(self, at: Xyz, now: Moment) -> Array:
+    def _parts(self, lay: Layout, now: Moment) -> dict[str, Cone]:
+        """All that is a rounded cone."""
+        k, wide, narrow = lay.k, lay.pulmonary_mm, 1 - 0.12 * now.contraction
+        first, second = lay.outflow
+        fork = lay.bifurcation
+        return self._muscles(lay, now) | self._veins(lay) | {
+            "lvot": Cone(
+                point(-7 * k, 10 * k, now.base_mm + 16 * k), lay.root, 11 * k, self.anatomy.annulus_mm
+            ),
+            "mitral neck": Cone(
+                lay.mitral + point(0, 0, -12 * k), lay.mitral + point(0, 0, 1), 17 * k, 15.5 * k
+            ),
+            "tricuspid neck": Cone(lay.tricuspid + point(0, 0, -12 * k), lay.tricuspid, 17 * k, 16 * k),
+            "outflow": Cone(first, second, 16 * k * narrow, 13.5 * k * narrow),
+            "outflow end": Cone(second, lay.pulmonary, 13.5 * k * narrow, wide),
+            "trunk": Cone(lay.pulmonary, fork, wide, wide * 1.08),
+            "right branch": Cone(fork, fork + point(-50, -22, -8) * k, 0.68 * wide, 0.64 * wide),
+            "left branch": Cone(fork, fork + point(20, -22, -4) * k, 0.68 * wide, 0.64 * wide),
+        }  # fmt: skip
+
+    def _muscles(self, lay: Layout, now: Moment) -> dict[str, Cone]:
+        """Papillary muscles, and the band of the right ventricle from septum to free wall."""
         a, k = self.anatomy, self.anatomy.radius_mm / 23.5
         radius = a.radius_mm * (1 - now.inward)
-        parts = []
-        for angle, root, tip in PAPILLARIES:
+        septum = around(170) * now.outer_mm * 0.9 + point(0, 0, a.length_mm * (1 - 0.46 * now.shortening))
+        parts = {"moderator": Cone(septum, septum + point(-26, 2, 12) * lay.k, 3.2 * lay.k, 2.6 * lay.k)}
+        for number, (angle, root, tip) in enumerate(PAPILLARIES):
             out = around(angle + math.degrees(now.twist_rad) * 0.5)
             ends = [
                 out * radius * share + point(0, 0, a.length_mm * (1 - (1 - height) * now.shortening))
                 for share, height in ((0.80, root), (0.56, tip))
             ]
-            parts.append(cone(at, ends[0], ends[1], 5.2 * k, 3.4 * k))
-        return np.minimum(*parts)
+            parts[f"papillary {number}"] = Cone(ends[0], ends[1], 5.2 * k, 3.4 * k)
+        return parts
 
-    def _moderator(self, at: Xyz, lay: Layout, now: Moment) -> Array:
-        """From the septum to the free wall, towards the apex."""
-        k, height = lay.k, self.anatomy.length_mm * (1 - 0.46 * now.shortening)
-        septum = around(170) * now.outer_mm * 0.9 + point(0, 0, height)
-        return cone(at, septum, septum + point(-26, 2, 12) * k, 3.2 * k, 2.6 * k)
+    def _veins(self, lay: Layout) -> dict[str, Cone]:
+        """Lower pulmonary veins; inferior vena cava with one hepatic vein that joins from the front."""
+        k, mouth = lay.k, lay.cava
+        front = -(self.heart_from_world[:3, :3] @ point(0, 1, 0))
+        knee = mouth + lay.caudal * 48 * k  # below the liver it turns back to the spine
+        joint = mouth + lay.caudal * 22 * k
+        roof = lay.left_atrium + point(0, 8, -0.72 * lay.left_axes[2] / k) * k
+        pulmonary = {
+            f"{name} pulmonary vein": Cone(
+                roof + point(side, 0, 3) * k, roof + point(out + side, -2, -9) * k, 6 * k, 5 * k
+            )
+            for name, side, out in (("left", 14, 30), ("right", -8, -20))
+        }
+        return pulmonary | {
+            "cava": Cone(mouth, knee, 9.5 * k, 8.5 * k),
+            "cava below": Cone(knee, knee + (lay.caudal - 0.3 * front) * 50 * k, 8.5 * k, 7 * k),
+            "hepatic vein": Cone(
+                joint, joint + (lay.caudal * 0.75 + front * 0.65) * 45 * k, 5.5 * k, 3.5 * k
+            ),
+        }
 
     def _aorta(self, at: Xyz, lay: Layout) -> tuple[Array, Array]:
         """Height over the annulus and distance to the lumen: annulus, sinuses, junction, ascending."""
@@ -237,55 +276,24 @@ class Chambers:
         late = np.float32(0.20) / (1 + np.exp(-np.clip((u - 20) / 3, -30, 30)))
         return np.float32(self.anatomy.annulus_mm) * (1 + widening + late)
 
-    def _left_atrium(self, at: Xyz, lay: Layout) -> Array:
+    def _left_atrium(self, at: Xyz, lay: Layout, tubes: Mapping[str, Array]) -> Array:
         k, (dx, dy, _, size) = lay.k, self.anatomy.lobe
         body = ellipsoid(at, lay.left_atrium, lay.left_axes)
         lobe = lay.left_atrium + point(6 + 3 * dx, 2 * dy, -7 + 2 * size) * k
         body = smooth_min(body, ellipsoid(at, lobe, lay.left_axes * (0.78 + 0.08 * size)), 8 * k)
-        neck = cone(at, lay.mitral + point(0, 0, -12 * k), lay.mitral + point(0, 0, 1), 17 * k, 15.5 * k)
-        body = smooth_min(body, neck, 6 * k)
-        roof = lay.left_atrium + point(0, 8, -0.72 * lay.left_axes[2] / k) * k
-        for side, out in ((14, 30), (-8, -20)):  # left and right lower pulmonary vein
-            vein = cone(at, roof + point(side, 0, 3) * k, roof + point(out + side, -2, -9) * k, 6 * k, 5 * k)
-            body = smooth_min(body, vein, 4 * k)
+        body = smooth_min(body, tubes["mitral neck"], 6 * k)
+        for side in ("left", "right"):
+            body = smooth_min(body, tubes[f"{side} pulmonary vein"], 4 * k)
         return body
 
-    def _right_atrium(self, at: Xyz, lay: Layout) -> Array:
+    def _right_atrium(self, at: Xyz, lay: Layout, tubes: Mapping[str, Array]) -> Array:
         k, (_, dy, dx, size) = lay.k, self.anatomy.lobe
         body = ellipsoid(at, lay.right_atrium, lay.right_axes)
         lobe = lay.right_atrium + point(-5 + 3 * dx, 3 * dy, -5 - 2 * size) * k
         body = smooth_min(body, ellipsoid(at, lobe, lay.right_axes * (0.80 - 0.07 * size)), 8 * k)
-        neck = cone(at, lay.tricuspid + point(0, 0, -12 * k), lay.tricuspid, 17 * k, 16 * k)
-        return smooth_min(body, neck, 6 * k)
+        return smooth_min(body, tubes["tricuspid neck"], 6 * k)
 
-    def _right_ventricle(self, at: Xyz, lay: Layout, now: Moment) -> Array:
-        k = lay.k
+    def _right_ventricle(self, at: Xyz, lay: Layout, tubes: Mapping[str, Array]) -> Array:
         body = ellipsoid(at, lay.right_ventricle, lay.right_ventricle_axes)
         body = np.maximum(body, np.float32(lay.tricuspid[2]) - at.z)
-        narrow = 1 - 0.12 * now.contraction
-        first, second = lay.outflow
-        tube = smooth_min(
-            cone(at, first, second, 16 * k * narrow, 13.5 * k * narrow),
-            cone(at, second, lay.pulmonary, 13.5 * k * narrow, lay.pulmonary_mm),
-            4 * k,
-        )
-        return smooth_min(body, tube, 8 * k)
-
-    def _pulmonary(self, at: Xyz, lay: Layout) -> Array:
-        k, wide = lay.k, lay.pulmonary_mm
-        trunk = cone(at, lay.pulmonary, lay.bifurcation, wide, wide * 1.08)
-        right = cone(at, lay.bifurcation, lay.bifurcation + point(-50, -22, -8) * k, 0.68 * wide, 0.64 * wide)
-        left = cone(at, lay.bifurcation, lay.bifurcation + point(20, -22, -4) * k, 0.68 * wide, 0.64 * wide)
-        return np.minimum(trunk, np.minimum(right, left))
-
-    def _cava(self, at: Xyz, lay: Layout) -> Array:
-        """Inferior vena cava with one hepatic vein that joins from the front."""
-        k, mouth = lay.k, lay.cava
-        front = -(self.heart_from_world[:3, :3] @ point(0, 1, 0))
-        knee = mouth + lay.caudal * 48 * k  # below the liver it turns back to the spine
-        tube = cone(at, mouth, knee, 9.5 * k, 8.5 * k)
-        below = cone(at, knee, knee + (lay.caudal - 0.3 * front) * 50 * k, 8.5 * k, 7 * k)
-        tube = smooth_min(tube, below, 5 * k)
-        joint = mouth + lay.caudal * 22 * k
-        vein = cone(at, joint, joint + (lay.caudal * 0.75 + front * 0.65) * 45 * k, 5.5 * k, 3.5 * k)
-        return smooth_min(tube, vein, 5 * k)
+        return smooth_min(body, smooth_min(tubes["outflow"], tubes["outflow end"], 4 * lay.k), 8 * lay.k)

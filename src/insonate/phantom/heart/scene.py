@@ -21,7 +21,7 @@ from insonate.phantom.heart.poses import CHEST_MM, checked, scaled_depth_mm, wor
 from insonate.phantom.heart.solids import Xyz, point
 from insonate.phantom.heart.truth import landmarks
 from insonate.phantom.heart.valves import FAR, leaflets
-from insonate.phantom.physics import FIRST_SAMPLE_MM, Array, Grid, Labels, Lattice, Maps
+from insonate.phantom.physics import FIRST_SAMPLE_MM, Array, Grid, Labels, Lattice, Maps, lost_db
 from insonate.phantom.scene import Scene, Texture, Truth, decibel, first_along_beam
 
 BLOOD_MM_PER_S = 311.0
@@ -141,20 +141,27 @@ class Plane(Scene[HeartCache]):
         if cache.rows.stop > cache.rows.start:
             leaflet[cache.rows] = leaflets(self.chambers, Xyz(*(c[cache.rows] for c in at)), now)
         label = self._labels(d, leaflet, around)
-        x, y, z = self._material(at, d.epi, label, now, t_s)
-        level = self._level(label, d, around, grid, x, z)
-        lung = first_along_beam(label == t.LUNG)
-        spec = (self._echoes(d, leaflet, cache) + 2.0 * lung) * around.shimmer + around.fixed_spec
-        loss = 14.0 * lung + 25.0 * first_along_beam(label == t.RIB)
+        classes = label.astype(np.intp)  # tables are read much faster by these than by bytes
+        x, y, z = self._material(at, d.epi, classes, now, t_s)
+        level = self._level(label, classes, d, around, grid, x, z)
+        lung = first_along_beam(label == t.LUNG).astype(np.float32)
+        spec = self._echoes(d, leaflet, cache)
+        spec += 2 * lung
+        spec *= around.shimmer
+        spec += around.fixed_spec
+        lung *= 14
+        lung += np.float32(25) * first_along_beam(label == t.RIB)
+        att = t.ATTENUATION.take(classes)
         return Maps(
             amp=decibel(level),
-            spec=spec.astype(np.float32),
-            att=t.ATTENUATION[label],
-            loss=loss.astype(np.float32),
+            spec=spec,
+            att=att,
+            loss=lung,
             label=label,
             material_x_mm=x,
             material_z_mm=z,
             material_y_mm=y,
+            through=decibel(-lost_db(grid, att, lung)),
         )
 
     def _labels(self, d: Distances, leaflet: Array, around: t.Surroundings) -> Labels:
@@ -188,41 +195,51 @@ class Plane(Scene[HeartCache]):
         return label
 
     def _level(
-        self, label: Labels, d: Distances, around: t.Surroundings, grid: Grid, x: Array, z: Array
+        self,
+        label: Labels,
+        classes: np.ndarray,
+        d: Distances,
+        around: t.Surroundings,
+        grid: Grid,
+        x: Array,
+        z: Array,
     ) -> Array:
         """R L: echogenicity in dB."""
-        k = self.chambers.anatomy.scale
-        level = t.LEVEL_DB[label]
+        level = t.LEVEL_DB.take(classes)
         column, row = (
             (c * np.float32(1 / t.TABLE_PITCH_MM)).astype(np.int32) + t.TABLE // 2 & (t.TABLE - 1)
             for c in (x, z)
         )
-        muscle = t.MUSCLE[label]
-        # trabeculae and the moderator band are muscle within the cavity: seen, but not cut out of its mask
-        rough = ((d.lv > -around.rough_mm) & (label == t.LV)) | (
-            (d.rv > -1.6 * around.rough_mm) & (label == t.RV)
-        )
-        rough |= (np.maximum(d.moderator, d.rv) < 0) & (label == t.RV)
-        fringe = (np.minimum(d.la, d.ra) > -1.3 * around.rough_mm) & ((label == t.LA) | (label == t.RA))
+        elsewhere, atria = label == t.AROUND, np.minimum(d.la, d.ra)
         # fibres across the beam are bright, along it dark
-        fibres = 9 * grid.along_beam(d.epi) ** 2 - 4.5
-        wall = around.muscle.ravel()[row * t.TABLE + column] + fibres
-        level = np.where(muscle, level + wall, level)
-        level = np.where(rough, t.LEVEL_DB[t.MYOCARDIUM] - 3 + wall, level)
-        thin = (label == t.WALL) & (np.minimum(d.la, d.ra) < d.rv)
-        atrium = 9 * grid.along_beam(np.minimum(d.la, d.ra)) ** 2 - 10 + around.gaps_db
-        level = np.where(thin, level + atrium, level)
-        level = np.where(fringe, t.LEVEL_DB[t.WALL] - 3 + atrium, level)
-        level = np.where(label == t.AROUND, level + around.around_db, level)
+        wall = around.muscle.ravel().take(row * t.TABLE + column)
+        wall += 9 * grid.along_beam(d.epi) ** 2 - 4.5
+        np.add(level, wall, out=level, where=t.MUSCLE.take(classes))
+        # trabeculae and the moderator band are muscle within the cavity: seen, but not cut out of its mask
+        rough = (np.maximum(d.moderator, d.rv) < 0) | (d.rv > around.rough_rv)
+        rough &= label == t.RV
+        rough |= (d.lv > around.rough_lv) & (label == t.LV)
+        wall += t.LEVEL_DB[t.MYOCARDIUM] - 3
+        np.copyto(level, wall, where=rough)
+        atrium = 9 * grid.along_beam(atria) ** 2
+        atrium += around.atrial_db
+        np.add(level, atrium, out=level, where=(label == t.WALL) & (atria < d.rv))
+        atrium += t.LEVEL_DB[t.WALL] - 3
+        fringe = (label == t.LA) | (label == t.RA)
+        fringe &= atria > around.rough_atria
+        np.copyto(level, atrium, where=fringe)
         # the sac shows where the beam meets it, and not as a ring
-        sac = 12 * grid.along_beam(d.heart) ** 2 - 6 + 0.6 * around.around_db
-        level = np.where(label == t.PERICARDIUM, level + sac, level)
-        level = np.where((label == t.AROUND) & (d.heart < self.chambers.anatomy.effusion_mm), -30, level)
-        level = np.where(label == t.LIVER, level + around.liver_db, level)
-        level = np.where(label == t.CHEST, level + around.chest_db, level)
-        ring = np.exp(-(((around.descending - 1) / (1.2 * k)) ** 2))
-        level = np.where((label == t.AROUND) | (label == t.LUNG), level + 8 * ring, level)
-        return (level + around.line_db).astype(np.float32)
+        sac = 12 * grid.along_beam(d.heart) ** 2
+        sac += around.sac_db
+        np.add(level, sac, out=level, where=label == t.PERICARDIUM)
+        for part, own in ((elsewhere, around.around_db), (label == t.LIVER, around.liver_db),
+                          (label == t.CHEST, around.chest_db)):  # fmt: skip
+            np.add(level, own, out=level, where=part)
+        if self.chambers.anatomy.effusion_mm:
+            np.putmask(level, elsewhere & (d.heart < self.chambers.anatomy.effusion_mm), -30)
+        np.add(level, around.ring_db, out=level, where=elsewhere | (label == t.LUNG))
+        level += around.line_db
+        return level
 
     def _echoes(self, d: Distances, leaflet: Array, cache: HeartCache) -> Array:
         """R L: specular echoes of surfaces that meet the beam head-on."""
@@ -242,7 +259,7 @@ class Plane(Scene[HeartCache]):
         return spec
 
     def _material(
-        self, at: Xyz, epi: Array, label: Labels, now: Moment, t_s: float
+        self, at: Xyz, epi: Array, classes: np.ndarray, now: Moment, t_s: float
     ) -> tuple[Array, Array, Array]:
         """Where the tissue was at end-diastole, in axes of the probe: x, y (across the plane), z."""
         a = self.chambers.anatomy
@@ -250,7 +267,7 @@ class Plane(Scene[HeartCache]):
         squared = at.x * at.x + at.y * at.y
         rest_z = length - (length - at.z) * np.float32(1 / now.shortening)
         height = (rest_z / length - np.float32(EQUATOR)) * np.float32(1 / (1 - EQUATOR))
-        inner = np.float32(a.radius_mm**2) * np.clip(1 - height * height, 0.02, 1)
+        inner = np.float32(a.radius_mm**2) * np.maximum(1 - height * height, 0.02)
         inside = squared < mean * inner
         rest = np.where(inside, squared / mean, inner + np.float32(now.shortening) * (squared - mean * inner))
         blend = np.exp(-((np.maximum(epi, 0) / np.float32(18 * a.scale)) ** 2))
@@ -266,7 +283,7 @@ class Plane(Scene[HeartCache]):
             factor * (at.y * cos - at.x * sin),
             at.z + (rest_z - at.z) * blend,
         )
-        fresh = t.BLOOD[label] * np.float32(t_s * BLOOD_MM_PER_S % 1000)
+        fresh = t.BLOOD.take(classes) * np.float32(t_s * BLOOD_MM_PER_S % 1000)
         axes = self.heart_from_probe
         own = own.less(axes[:3, 3])
         x, y, z = (own.along(axes[:3, i]) for i in range(3))

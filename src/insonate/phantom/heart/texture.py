@@ -39,12 +39,18 @@ class Volume(Lattice):
 
     def scatter_of(self, maps: Maps) -> Array:
         """R 2 L: the scatter of a scene's tissue, by all three coordinates."""
-        x = np.rint(maps.material_x_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int64) & (PLANE_CELLS - 1)
-        z = np.rint(maps.material_z_mm * np.float32(1 / PLANE_PITCH_MM)).astype(np.int64) & (PLANE_CELLS - 1)
-        across = 0 if maps.material_y_mm is None else maps.material_y_mm * np.float32(1 / SLICE_PITCH_MM)
-        y = np.rint(across).astype(np.int64) & (SLICE_CELLS - 1)
-        read = self.block.take((y * PLANE_CELLS + z) * PLANE_CELLS + x)  # R L
-        return np.stack([read.real, read.imag], axis=1)
+        x, z = (_cell(c, PLANE_PITCH_MM, PLANE_CELLS) for c in (maps.material_x_mm, maps.material_z_mm))
+        cell = z * PLANE_CELLS + x
+        if maps.material_y_mm is not None:
+            cell += _cell(maps.material_y_mm, SLICE_PITCH_MM, SLICE_CELLS) * PLANE_CELLS**2
+        read = self.block.take(cell)  # R L
+        field = np.empty((len(read), 2, read.shape[1]), np.float32)
+        field[:, 0], field[:, 1] = read.real, read.imag
+        return field
+
+
+def _cell(place_mm: Array, pitch_mm: float, cells: int) -> np.ndarray:
+    return np.rint(place_mm * np.float32(1 / pitch_mm)).astype(np.int32) & (cells - 1)
 
 
 @lru_cache(maxsize=2)

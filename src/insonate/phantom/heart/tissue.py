@@ -12,7 +12,7 @@ import numpy as np
 
 from insonate.phantom.heart.anatomy import Anatomy
 from insonate.phantom.heart.chambers import Chambers, Distances
-from insonate.phantom.heart.solids import Xyz, cone, point, unit
+from insonate.phantom.heart.solids import Cone, Xyz, cones, point, unit
 from insonate.phantom.physics import Array, Grid
 from insonate.phantom.scene import Texture, ridge, transmission_db
 
@@ -56,10 +56,15 @@ class Surroundings:
     """factor on specular echoes"""
     fixed_spec: Array
     """echoes of skin and ribs"""
-    rough_mm: Array
-    """trabeculae: how uneven the inner surface is"""
-    gaps_db: Array
+    rough_lv: Array
+    """trabeculae: below 0, how near its inner surface a cavity looks like muscle, mm"""
+    rough_rv: Array
+    rough_atria: Array
+    atrial_db: Array
     """thin walls are seen in parts only"""
+    sac_db: Array
+    ring_db: Array
+    """wall of the descending aorta"""
     muscle: Array
     """TABLE TABLE: dB, at material coordinates"""
 
@@ -107,22 +112,29 @@ def surroundings(
     )
     # what lies deep is the bright back of the chest, what lies beside the apex is lung's faint veil
     deep = 11 * np.clip(grid.r_mm[:, None] / grid.depth_mm / 0.9, 0, 1) ** 2 - 5.5
+    around_db = (streaks + deep + 3 * coarse + 1.5 * fine).astype(np.float32)
+    rough_mm = (k * (1.1 * low(x, z, 7, 8) + 0.7 * low(x, z, 3, 9))).astype(np.float32)
+    descending = _descending(chambers, at)
     skin = sum(0.5 * 0.6**n * ridge(z - 3.2 * n, 0.7) for n in range(1, 5))
     shimmer = 10 ** ((8 * fine + 6 * middle + 5 * low(x, z, 13, 6) - 3 + line_db) / 20)
     return Surroundings(
         line_db=line_db,
-        around_db=(streaks + deep + 3 * coarse + 1.5 * fine).astype(np.float32),
+        around_db=around_db,
         liver_db=_liver(x, z, texture, rng),
         chest_db=_layers(x, z) + middle,
         chest=chest < 0,
         rib=rib,
         lung=lung,
         liver=liver,
-        descending=_descending(chambers, at),
+        descending=descending,
         shimmer=((chest > 0) * shimmer).astype(np.float32),
         fixed_spec=(0.9 * ridge(chest, 0.8) + skin).astype(np.float32),
-        rough_mm=(k * (1.1 * low(x, z, 7, 8) + 0.7 * low(x, z, 3, 9))).astype(np.float32),
-        gaps_db=(6 * low(x, z, 12, 14) + 3 * low(x, z, 5, 15) - 3).astype(np.float32),
+        rough_lv=-rough_mm,
+        rough_rv=-1.6 * rough_mm,
+        rough_atria=-1.3 * rough_mm,
+        atrial_db=(6 * low(x, z, 12, 14) + 3 * low(x, z, 5, 15) - 13).astype(np.float32),
+        sac_db=(0.6 * around_db - 6).astype(np.float32),
+        ring_db=(8 * ridge(descending - 1, 1.2 * k)).astype(np.float32),
         muscle=_muscle(texture),
     )  # fmt: skip
 
@@ -176,7 +188,7 @@ def _descending(chambers: Chambers, at: Xyz) -> Array:
     lay, turn = chambers.layout(rest), chambers.heart_from_world[:3, :3]
     behind = lay.left_atrium + turn @ point(6, 38, 0) * lay.k
     up = unit(turn @ point(0, 0, 1)) * 120 * lay.k
-    return cone(at, behind - up, behind + up, 10.5 * lay.k, 10.5 * lay.k)
+    return cones(at, [Cone(behind - up, behind + up, 10.5 * lay.k, 10.5 * lay.k)])[0]
 
 
 def _muscle(texture: Texture) -> Array:

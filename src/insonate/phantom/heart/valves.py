@@ -48,7 +48,8 @@ def _hinged(at: Xyz, ring: Point, ring_mm: float, lengths: tuple[float, float], 
     share = np.clip((inward * cos + own.z * sin) / length, 0, 1)
     bow = np.float32(0.13 - 0.2 * opening) * length * share * (1 - share) * 4 / 2
     along, off = share * length, bow
-    return np.hypot(inward - (along * cos - off * sin), own.z - (along * sin + off * cos))
+    across, above = inward - (along * cos - off * sin), own.z - (along * sin + off * cos)
+    return np.sqrt(across * across + above * above)  # many times faster than numpy's hypot
 
 
 def _cusps(chambers: Chambers, at: Xyz, lay: Layout, *, opening: float) -> Array:
