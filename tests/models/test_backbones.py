@@ -103,9 +103,20 @@ def test_every_name_has_a_docstring_with_its_size(name) -> None:
     assert BACKBONES[name].make.__doc__
 
 
-def test_vit_sizes_are_the_published_ones() -> None:
-    count = sum(p.numel() for p in build_backbone({"name": "vit_tiny"}).parameters())
-    assert count == 5_486_400
+@pytest.mark.parametrize(
+    ("name", "timm_count", "width"),
+    [
+        ("vit_tiny", 5_717_416, 192),
+        ("vit_small", 22_050_664, 384),
+        ("vit_base", 86_567_656, 768),
+        ("vit_large", 304_326_632, 1024),
+    ],
+)
+def test_vit_sizes_are_the_published_ones(name, timm_count, width) -> None:
+    """Those of timm at 224 px, which have a classifier, a class token and 197 learned positions more."""
+    with torch.device("meta"):
+        count = sum(p.numel() for p in build_backbone({"name": name}).parameters())
+    assert count == timm_count - (1000 * width + 1000) - width - 197 * width
 
 
 @pytest.mark.parametrize("position", ["sincos", "learned"])

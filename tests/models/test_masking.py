@@ -68,6 +68,17 @@ def test_every_cell_is_drawn_and_top_and_bottom_alike() -> None:
         np.testing.assert_allclose(profile, profile[::-1], atol=0.03)
 
 
+def test_contexts_of_a_batch_see_the_bottom_as_often_as_the_top() -> None:
+    """The authors cut each context to the shortest of its batch in raster order: the bottom starves."""
+    mended, _ = coverage(BlockSampler(MaskOptions(), GRID), images=2048, batch=32)
+    for profile in (mended.mean(1), mended.mean(0)):
+        np.testing.assert_allclose(profile, profile[::-1], atol=0.03)
+    theirs, _ = coverage(IJepaBlockSampler(MaskOptions(sampler="ijepa"), GRID), images=256, batch=32)
+    rows = theirs.mean(1)[:15]  # the last one is never drawn
+    assert rows[-5:].mean() < 0.6 * rows[:5].mean()
+    assert mended.mean(1)[-5:].mean() == pytest.approx(mended.mean(1)[:5].mean(), rel=0.05)
+
+
 def test_ijepa_mode_has_the_authors_statistics() -> None:
     sampler = IJepaBlockSampler(MaskOptions(sampler="ijepa"), GRID)
     tokens, contexts = [], []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from insonate.errors import RecipeError
+from insonate.models import build_backbone
 from insonate.models.predictor import Predictor
+from insonate.objectives import build_objective
 from insonate.objectives.ijepa import gather_targets
 
 
@@ -58,6 +62,36 @@ def test_targets_loss_and_gradients_are_the_originals(fixture, predictor) -> Non
     expected = {name.removeprefix("predictor_"): norm for name, norm in fixture["grad_norms"].items()}
     for name, parameter in predictor.named_parameters():
         assert parameter.grad.norm().item() == pytest.approx(expected[name], rel=1e-5, abs=1e-7), name
+
+
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        ("vit_base_p16_256", {"name": "vit_base", "input_size": (256, 256)}),
+        ("vit_huge_p14_224", {"name": "vit_huge", "patch": 14}),
+    ],
+)
+def test_names_and_shapes_are_those_of_the_official_checkpoints(parity, layout, options) -> None:
+    official = json.loads((parity / "ijepa_layouts.json").read_text())["layouts"][layout]
+    expected = {
+        key.removeprefix("module.").removeprefix("predictor_"): tuple(shape)
+        for key, shape in official["predictor"].items()
+    }
+    table = expected.pop("pos_embed")  # fixed: made anew from the grid, as a buffer that is not saved
+    with torch.device("meta"):
+        objective = build_objective(
+            build_backbone(options), {"name": "ijepa", "predictor_depth": official["predictor_depth"]}
+        )
+    predictor = objective.predictor
+    assert {key: tuple(value.shape) for key, value in predictor.state_dict().items()} == expected
+    assert predictor.pos_embed.shape == table
+    assert official["predictor_not_trainable"] == ["predictor_pos_embed"]
+    assert all(parameter.requires_grad for parameter in predictor.parameters())
+
+
+def test_the_official_layouts_are_all_tested(parity) -> None:
+    layouts = json.loads((parity / "ijepa_layouts.json").read_text())["layouts"]
+    assert set(layouts) == {"vit_base_p16_256", "vit_huge_p14_224"}
 
 
 def test_width_must_fit_the_heads() -> None:
