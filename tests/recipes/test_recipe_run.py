@@ -11,32 +11,17 @@ import os
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from insonate import files
 from insonate.data import Manifest, ManifestDataset
 from insonate.errors import InsonateError, RecipeError, RunError
 from insonate.hub import load
+from insonate.objectives.ijepa import describe
 from insonate.recipes import plain_yaml, run_recipe
 from insonate.recipes.build import build, build_method, some_patients
 from insonate.recipes.load import check, resolved
-
-
-@pytest.fixture(scope="module")
-def manifest_path(tmp_path_factory):
-    """24 pictures of 8 patients: bright and dark ones, 4 patients to train on."""
-    folder, rows = tmp_path_factory.mktemp("data"), []
-    rng = np.random.default_rng(0)
-    for number in range(24):
-        bright, patient = number % 2, number // 3
-        picture = rng.integers(0, 80, (40, 48), dtype=np.uint8) + np.uint8(120 * bright)
-        Image.fromarray(picture).save(folder / f"{number}.png")
-        rows.append({
-            "path": f"{number}.png", "kind": "image", "patient_id": f"p{patient}", "height": 40, "width": 48,
-            "frames": 1, "split": ["train", "train", "train", "train", "val", "val", "test", "test"][patient],
-            "site": "phantom", "label": ["dark", "bright"][bright], "weeks": 20.0 + number,
-        })  # fmt: skip
-    return Manifest.from_rows(rows, folder).write(folder / "manifest.csv")
+from insonate.train.checkpoint import read_checkpoint
+from insonate.train.log import read_rows
 
 
 def recipe(manifest_path, **changes):
@@ -88,6 +73,13 @@ def test_a_run_leaves_a_resolved_recipe_and_a_model_that_loads(manifest_path, tm
     assert model.info["data"] == {
         "items": 12, "patients": 4, "sites": ["phantom"], "vendors": [], "synthetic": True
     }  # fmt: skip
+    card = (result.model_dir / "README.md").read_text()
+    for line in ("- items: 12", "- patients: 4", "- sites: phantom", "knows no patients"):
+        assert line in card
+    for name, value in result.metrics.items():
+        assert f"| {name} | {value:.4g} | – |" in card
+    told = card.split("```yaml\n")[-1].split("```")[0]
+    assert plain_yaml.parse(told, "card") == stored
     prediction = model.predict(manifest_path.parent / "23.png")
     assert prediction.names[int(prediction.value.argmax())] == "bright"
 
@@ -173,6 +165,24 @@ def test_pretrained_weights_start_a_task(manifest_path, tmp_path):
     for name, tensor in task.backbone.state_dict().items():
         assert torch.equal(tensor, encoder.state_dict()[name])
     assert not any(parameter.requires_grad for parameter in task.backbone.parameters())
+
+
+def test_an_ijepa_run_saves_the_target_encoder_and_tells_how_its_features_do(manifest_path, tmp_path):
+    wanted = recipe(manifest_path, task=None, objective=PRETRAIN, optim__log_every=1)
+    built = build(wanted)
+    first = describe(built.method.target_features(next(built.loader.epoch(0))["image"]))
+    result = run_recipe(wanted, tmp_path)
+    saved = read_checkpoint(tmp_path / "checkpoints/step-00000003").model
+    encoder = load(result.model_dir).backbone.state_dict()
+    for name, tensor in encoder.items():
+        assert torch.equal(tensor, saved[f"teacher.{name}"]), name
+    assert any(not torch.equal(tensor, saved[f"backbone.{name}"]) for name, tensor in encoder.items())
+    rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if row["event"] == "train"]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert set(first) == {"position_r2", "effective_rank", "target_std"}
+    for name, value in first.items():
+        assert rows[0][name] == pytest.approx(value.item(), rel=1e-5)
+        assert len({row[name] for row in rows}) == 3
 
 
 def test_the_seed_alone_decides_the_initial_weights(manifest_path):

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from insonate.files import atomic_write
 from insonate.options import Options
 
+if TYPE_CHECKING:
+    from insonate.models import Entry, Registry
+
 PATH = Path(__file__).parents[1] / "catalogue.json"
 PUBLISHED_PATH = PATH.with_name("published.json")
-KINDS = ("backbone", "objective", "task")
+REGISTRIES = {
+    "backbone": ("insonate.models.backbone", "BACKBONES"),
+    "objective": ("insonate.objectives.base", "OBJECTIVES"),
+    "task": ("insonate.tasks.base", "TASKS"),
+}
+"""kind → module and name of its registry"""
+KINDS = tuple(REGISTRIES)
 
 
 @cache
@@ -26,18 +36,28 @@ def read() -> dict[str, dict[str, Any]]:
     return json.loads(PATH.read_text("utf-8"))
 
 
+def known(kind: str) -> dict[str, Any]:
+    """The entries of one kind, and those that code outside the package has registered in this process.
+
+    Whoever registered something has imported torch already; this does not.
+    """
+    module, name = REGISTRIES[kind]
+    registry: Registry[Any] | None = getattr(sys.modules.get(module), name, None)
+    kept = read()[kind]
+    if registry is None:
+        return kept
+    return {**kept, **{name: described(registry[name]) for name in registry.names() if name not in kept}}
+
+
 def generate() -> dict[str, dict[str, Any]]:
     """The catalogue as the registries say it now; imports torch."""
-    from insonate.models import BACKBONES, Registry
+    from insonate.models import BACKBONES
     from insonate.objectives import OBJECTIVES
     from insonate.tasks import TASKS
 
     registries: tuple[Registry[Any], ...] = (BACKBONES, OBJECTIVES, TASKS)
     return {
-        kind: {
-            name: {"doc": sentence(registry[name].make), "options": schema(registry[name].config)}
-            for name in registry.names()
-        }
+        kind: {name: described(registry[name]) for name in registry.names()}
         for kind, registry in zip(KINDS, registries, strict=True)
     }
 
@@ -53,6 +73,11 @@ def generate_published() -> dict[str, dict[str, Any]]:
     from insonate.models.published import PUBLISHED, facts
 
     return {entry.name: facts(entry) for entry in PUBLISHED}
+
+
+def described(registered: Entry[Any]) -> dict[str, Any]:
+    """What is kept of a registered method."""
+    return {"doc": sentence(registered.make), "options": schema(registered.config)}
 
 
 def schema(config: type[Options]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def check(plain: Mapping[str, Any], where: object) -> Recipe:
 
 
 def _check_method(kind: str, given: Mapping[str, Any], where: object) -> None:
-    entries = catalogue.read()[kind]
+    entries = catalogue.known(kind)
     name = given.get("name")
     if not isinstance(name, str):
         return  # the schema says it
@@ -179,7 +179,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     del plain["optim"]["seed"]  # the recipe's own seed stands for it
     for kind in catalogue.KINDS:
         if plain[kind] is not None:
-            options = catalogue.read()[kind][plain[kind]["name"]]["options"].get("properties", {})
+            options = catalogue.known(kind)[plain[kind]["name"]]["options"].get("properties", {})
             defaults = {key: about["default"] for key, about in options.items() if "default" in about}
             plain[kind] = {**defaults, **plain[kind]}
     return {key: value for key, value in plain.items() if value is not None}
