@@ -64,7 +64,8 @@ def staged(order: Order) -> tuple[Painted, Machine]:
     role = ROLES[order.scene]
     acquisition = stream(order.seed, order.patient, f"acquisition/{order.scene}/{order.item}")
     number = int(stream(order.seed, order.patient, "vendor").integers(len(role.probes)))
-    vendor = VENDORS[role.probes[number]].jittered(acquisition).thinned(order.size)
+    vendor = VENDORS[role.probes[number]]
+    vendor = (vendor.softened() if role.soft else vendor).jittered(acquisition).thinned(order.size)
     texture = lattice(order.seed, role.blur_mm)
     anatomy = stream(order.seed, order.patient, "anatomy")
     shoot = Shoot(

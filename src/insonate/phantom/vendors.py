@@ -50,6 +50,11 @@ class Vendor:
         """With no more lines than a picture of `size` pixels can show."""
         return replace(self, lines=min(self.lines, max(64, round(0.75 * size))))
 
+    def softened(self) -> Vendor:
+        """With its soft setting, if it has one: fewer beams, more smoothing, wider speckle."""
+        lines, smooth = SOFT.get(self.name, (self.lines, self.smooth))
+        return replace(self, lines=lines, smooth=smooth)
+
     def tuned(self, scale: float) -> Vendor:
         """Set for a patient `scale` times as large as an adult: a small one wants a smaller, higher probe."""
         if scale > 0.85:
@@ -95,18 +100,18 @@ VENDORS: dict[str, Vendor] = {
         ),
         Vendor(
             name="Fern", f_mhz=4.5, cycles=2.0, aperture_mm=32, focus_mm=70, range_db=64, noise_db=-48,
-            haze_db=-28, clutter_db=-20, gamma=1.7, floor=0.0, smooth=0.8, persistence=0.05, shape="curved",
-            lines=192, half_angle_deg=34, radius_mm=50,
+            haze_db=-28, clutter_db=-20, gamma=1.7, floor=0.0, smooth=0.3, persistence=0.05, shape="curved",
+            lines=304, half_angle_deg=34, radius_mm=50,
         ),
         Vendor(
             name="Willow", f_mhz=3.6, cycles=2.6, aperture_mm=26, focus_mm=85, range_db=58, noise_db=-45,
-            haze_db=-25, clutter_db=-16, gamma=1.4, floor=0.05, smooth=0.7, persistence=0.25, shape="curved",
-            lines=160, half_angle_deg=36, radius_mm=60,
+            haze_db=-25, clutter_db=-16, gamma=1.4, floor=0.05, smooth=0.3, persistence=0.25, shape="curved",
+            lines=256, half_angle_deg=36, radius_mm=60,
         ),
         Vendor(
             name="Bracken", f_mhz=5.0, cycles=1.8, aperture_mm=36, focus_mm=60, range_db=74, noise_db=-52,
-            haze_db=-32, clutter_db=-24, gamma=2.0, floor=0.02, smooth=1.0, persistence=0.1, shape="curved",
-            lines=224, half_angle_deg=38, radius_mm=45,
+            haze_db=-32, clutter_db=-24, gamma=2.0, floor=0.02, smooth=0.35, persistence=0.1, shape="curved",
+            lines=352, half_angle_deg=38, radius_mm=45,
         ),
         Vendor(
             name="Clover", f_mhz=6.5, cycles=2.0, aperture_mm=12, focus_mm=35, range_db=64, noise_db=-48,
@@ -132,6 +137,8 @@ VENDORS: dict[str, Vendor] = {
 }  # fmt: skip
 SECTOR = tuple(v.name for v in VENDORS.values() if v.shape == "sector")
 CURVED = tuple(v.name for v in VENDORS.values() if v.shape == "curved" and v.radius_mm > 20)
+SOFT = {"Fern": (192, 0.8), "Willow": (160, 0.7), "Bracken": (224, 1.0)}
+"""lines and smoothing of the soft setting, by machine"""
 CAVITY = tuple(v.name for v in VENDORS.values() if v.shape == "curved" and v.radius_mm <= 20)
 """within a body cavity"""
 LINEAR = tuple(v.name for v in VENDORS.values() if v.shape == "linear")
