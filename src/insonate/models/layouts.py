@@ -19,12 +19,19 @@ from insonate.weights.read import read
 from insonate.weights.source import Converted, Hints, Source
 
 WRAPPERS = (
-    "state_dict", "model", "model_state_dict", "weights", "module", "teacher", "student", "net",
+    "state_dict", "model", "model_state_dict", "weights", "module", "teacher", "student", "net", "network",
+    "params", "model_state", "ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict",
+    "params_ema",
 )  # fmt: skip
-"""names under which projects keep the state dict in a checkpoint"""
+"""names under which projects keep the state dict in a checkpoint; the first that is there is taken"""
+TRAINING = re.compile(r".*(opt|sched|scaler|scheduler|rng|amp|loss|grad|inputs|outputs)", re.IGNORECASE)
+"""names of what is no state dict"""
 CLIP_CONFIGS = {"vision_cfg", "model_cfg", "text_cfg"}
 CONFIGS = ("config", "cfg", "hyper_parameters", "kwargs", "meta")
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
+PREFIXES = (
+    "module.", "_orig_mod.", "_forward_module.", "model.", "backbone.", "encoder.", "net.", "network.",
+    "base_model.", "teacher.", "student.", "vit.", "visual_encoder.", "feature_extractor.",
+)  # fmt: skip
 """taken off where every tensor has it"""
 FILES = (
     "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin",
@@ -49,6 +56,8 @@ class Bundle:
     """of the JSON beside the file and the one in it"""
     clip: dict[str, Any] = field(default_factory=dict)
     """the same of open_clip's configs, which speak of several networks"""
+    aside: dict[str, str] = field(default_factory=dict)
+    """what else of weight the file holds → why it is not used"""
 
     def source(self) -> Source:
         """The main state dict, to be taken."""
@@ -146,13 +155,22 @@ def recognise(bundle: Bundle, family: str | None = None) -> Layout:
         asked = layout.when != "named" if family is None else family in layout.families
         if asked and layout.matches(bundle):
             return layout
-    some = ", ".join(list(bundle.state)[:3]) or "no tensors"
+    if not bundle.state:
+        held = sorted(n for n, v in bundle.content.items() if _holds_tensors(v) and not TRAINING.match(n))
+        if held:
+            raise WeightsError(bundle.where, f"holds {', '.join(held)}: which of them?", "Give which=NAME")
+        raise WeightsError(bundle.where, "holds no weights", "Take the checkpoint that was saved with them")
+    some = ", ".join(list(bundle.state)[:3])
     what = f"is not of the family {family}" if family else "is of no layout that is known"
     raise WeightsError(bundle.where, f"{what} (it has {some}, …)", MEND)
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Path, which: object = None) -> Bundle:
     """Read a checkpoint, or the one in a folder, with the configs beside and in it.
+
+    Args:
+        path: the file or folder.
+        which: name in the file of the state dict that is taken; none = see `WRAPPERS`.
 
     Raises:
         WeightsError: there is none, or it is damaged or unsafe.
@@ -163,11 +181,14 @@ def open_bundle(path: Path) -> Bundle:
         file.parent / "open_clip_config.json",
         file.with_suffix(".json"),
     )
-    return bundle_of(read(file), file, [_read_json(name) for name in names])
+    return bundle_of(read(file), file, [_read_json(name) for name in names], which)
 
 
-def bundle_of(content: dict[str, Any], where: Path, beside: Sequence[Mapping[str, Any]] = ()) -> Bundle:
+def bundle_of(
+    content: dict[str, Any], where: Path, beside: Sequence[Mapping[str, Any]] = (), which: object = None
+) -> Bundle:
     """The content of a checkpoint as a bundle; `beside` are the configs beside it, the later ones win."""
+    content = _detached(content)
     config: dict[str, Any] = {}
     clip: dict[str, Any] = {}
     for found in (*beside, *(_configs_in(content.get(name)) for name in CONFIGS)):
@@ -175,8 +196,11 @@ def bundle_of(content: dict[str, Any], where: Path, beside: Sequence[Mapping[str
     inner = content.get("state_dict")
     if isinstance(inner, Mapping) and not tensors_of(inner) and any(tensors_of(v) for v in inner.values()):
         content = dict(inner)
-    state, stripped = strip(_unwrap(content))
-    return Bundle(where=where, content=content, state=state, stripped=stripped, config=config, clip=clip)
+    aside: dict[str, str] = {}
+    state, stripped = strip(_unwrap(content, which, aside))
+    return Bundle(
+        where=where, content=content, state=state, stripped=stripped, config=config, clip=clip, aside=aside
+    )
 
 
 def strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
@@ -204,12 +228,41 @@ def _common(state: Mapping[str, Tensor]) -> str:
     return next((p for p in PREFIXES if all(name.startswith(p) for name in state)), "")
 
 
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    for name in WRAPPERS:
-        inner = content.get(name)
-        if isinstance(inner, Mapping) and (tensors_of(inner) or any(tensors_of(v) for v in inner.values())):
-            return _unwrap(inner)
-    return tensors_of(content)
+def _unwrap(content: Mapping[str, Any], which: object, aside: dict[str, str]) -> dict[str, Tensor]:
+    """The state dict in a checkpoint; in `aside` goes what else of weight lies beside it."""
+    inside = {name: value for name, value in content.items() if _holds_tensors(value)}
+    taken = _wrapper(content, inside, which)
+    for name in content.keys() - {taken}:
+        if taken is not None and name in WRAPPERS and name in inside:
+            aside[name] = f"the {taken} is taken, unless which={name} is said"
+        elif re.match(r"(optim|opt$|.*scaler|.*sched)", name):
+            aside[name] = "of the training"
+    return tensors_of(content) if taken is None else _unwrap(inside[taken], which, aside)
+
+
+def _wrapper(content: Mapping[str, Any], inside: Mapping[str, Any], which: object) -> str | None:
+    """Where the state dict is: where it is said, under a usual name, or the only place there is."""
+    usual = next((name for name in (which, *WRAPPERS) if isinstance(name, str) and name in inside), None)
+    if usual is not None or tensors_of(content):
+        return usual
+    others = [name for name in inside if not TRAINING.match(name)]
+    return others[0] if len(others) == 1 else None
+
+
+def _detached(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as plain tensors: some projects save them."""
+    return {
+        name: value.detach() if isinstance(value, Tensor) and value.requires_grad
+        else _detached(value) if isinstance(value, Mapping) else value
+        for name, value in content.items()
+    }  # fmt: skip
+
+
+def _holds_tensors(value: object) -> bool:
+    """Whether it is a state dict, or has some in it."""
+    return isinstance(value, Mapping) and bool(
+        tensors_of(value) or any(tensors_of(inner) for inner in value.values())
+    )
 
 
 def _weights_file(path: Path) -> Path:

@@ -24,7 +24,7 @@ from insonate.models.parts import build_part
 from insonate.models.positions import TABLES
 from insonate.models.vit import VisionTransformer
 from insonate.weights.audit import load_into
-from insonate.weights.source import Converted, Source
+from insonate.weights.source import Converted, Hints, Source
 
 ARGUMENTS = (
     "family", "which", "heads", "input_size", "frames", "tubelet", "patch", "depth", "width", "use_rope",
@@ -32,6 +32,7 @@ ARGUMENTS = (
     "temperature", "interpolate_rope", "values", "target_mean", "target_std", "sha256",
 )  # fmt: skip
 """what callers may say about a checkpoint"""
+MEAN = "running_mean"
 PIN = "published"
 """said for `sha256`: refuse any file but the published one"""
 
@@ -98,7 +99,7 @@ def inspect_official(
     for name in given:
         if name not in ARGUMENTS:
             raise WeightsError(path, f"nothing is called {name!r} there", nearest(name, ARGUMENTS))
-    bundle = open_bundle(Path(path))
+    bundle = open_bundle(Path(path), given.get("which"))
     wanted = given.pop("sha256", None)
     layout = recognise(bundle, given.get("family"))
     converted, report = convert(bundle, layout, given)
@@ -115,7 +116,23 @@ def convert(bundle: Bundle, layout: Layout, given: Mapping[str, Any]) -> tuple[C
     converted = layout.convert(bundle, hints, source)
     converted.layout, converted.prefix = layout.name, bundle.stripped
     source.finish()
+    _count_from_zero(converted, hints)
     return converted, _report(bundle, converted, source, tuple(hints.assumed))
+
+
+def _count_from_zero(converted: Converted, hints: Hints) -> None:
+    """Add the counters of batch norms that older files lack: no output depends on them."""
+    states = (converted.state, converted.head, *(part.state for part in converted.parts.values()))
+    lacking = [
+        (state, counter)
+        for state in states
+        for name in list(state)
+        if name.endswith(MEAN) and (counter := f"{name.removesuffix(MEAN)}num_batches_tracked") not in state
+    ]
+    for state, counter in lacking:
+        state[counter] = torch.zeros((), dtype=torch.int64)
+    if lacking:
+        hints.assumed.append(f"num_batches_tracked 0 of {len(lacking)} batch norms: it has none")
 
 
 def load_official(path: Path | str, **given: Any) -> Loaded:
@@ -202,7 +219,7 @@ def _report(bundle: Bundle, converted: Converted, source: Source, assumed: tuple
     sources = {"": source, **{f"{name}.": child for name, child in source.children.items()}}
     matched: list[str] = []
     changed: list[str] = []
-    ignored: dict[str, str] = {}
+    ignored: dict[str, str] = dict(bundle.aside)
     inside = tuple(f"{name}." for name in source.children)
     for prefix, part in sources.items():
         ignored |= {prefix + name: why for name, why in part.ignored.items()}

@@ -132,9 +132,6 @@ def convert_sononet(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     for name, tensor in source.take_prefix("adaption.").items():
         number, end = name.split(".")
         head[f"{places.get(number, number)}.{end}"] = tensor[..., 0] if tensor.ndim == 4 else tensor
-    for part in (state, head):  # older files do not count batches
-        for name in [name for name in part if name.endswith("running_var")]:
-            part.setdefault(name.replace("running_var", "num_batches_tracked"), torch.tensor(0))
     width = state["features.0.0.0.weight"].shape[0]
     size = tuple(hints.get("input_size") or (288, 224))
     return Converted(

@@ -31,6 +31,7 @@ from insonate.weights.source import Converted, Hints, Source
 
 SIZES = {size: heads for size, heads in IMAGE_SIZES.items() if size[0] != 192} | {(1536, 40): 24}
 TINY = 192
+TEACHER_HEADS = r"((dino|ibot)_head\.|head\.(mlp|last_layer)\b).*"
 
 
 def is_vit(bundle: Bundle) -> bool:
@@ -61,6 +62,17 @@ def convert_timm(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     options |= {"position": "learned", "input_size": _side(count, options["patch"], hints)}
     converted = Converted(family=family, backbone=options, state=state)
     return classification(converted, source, hints)
+
+
+def _is_teacher(bundle: Bundle) -> bool:
+    return bundle.has(r"backbone\.patch_embed\.proj\.weight", r"backbone\.pos_embed", TEACHER_HEADS)
+
+
+@register("dino_teacher", ("vit", "dinov2"), _is_teacher)
+def convert_teacher(bundle: Bundle, hints: Hints, source: Source) -> Converted:
+    """A checkpoint of DINO's or DINOv2's training: the teacher's (or student's) encoder without its heads."""
+    source.ignore(TEACHER_HEADS, "a head of the pretraining")
+    return convert_timm(bundle, hints, source.below("backbone."))
 
 
 @exports("timm_vit")

@@ -76,7 +76,13 @@ class Source:
         return self.child(prefix.rstrip("."), self.take_prefix(prefix))
 
     def child(self, name: str, tensors: Mapping[str, Any]) -> Source:
-        """Another part of the same file as a source of its own, which is finished with this one."""
+        """Another part of the same file as a source of its own, which is finished with this one.
+
+        Tensors that are in both count as the child's.
+        """
+        theirs = {id(tensor) for tensor in tensors.values()}
+        for own in [own for own, tensor in self._left.items() if id(tensor) in theirs]:
+            del self._left[own], self.all[own]
         self.children[name] = Source(tensors, self.where)
         return self.children[name]
 
