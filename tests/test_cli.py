@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 
-import numpy as np
 import pytest
-from PIL import Image
+from commands import TRAIN, in_process, picture_folder
 
-from insonate.cli import main, run_of, say
+from insonate.cli import run_of, say
 from insonate.data import Manifest
 from insonate.deploy import doctor
 from insonate.recipes import plain_yaml
@@ -138,18 +134,6 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert done.stderr == ""
 
 
-def picture_folder(folder, patients=8):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    columns = "path,kind,patient_id,study_id,series_id,view,site,vendor,frames,fps,height,width"
-    rows = [f"{columns},spacing_row_mm,spacing_col_mm,split,label"]
-    for number in range(4 * patients):
-        Image.fromarray(rng.integers(0, 255, (40, 48), dtype=np.uint8)).save(folder / f"{number}.png")
-        rows.append(f"{number}.png,image,p{number // 4},,,,,,1,,40,48,,,train,{'ab'[number % 2]}")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder / "manifest.csv"
-
-
 def test_a_small_phantom_fills_every_split(tmp_path, monkeypatch, capsys):
     arguments = ["--kind", "fetal", "--patients", "5", "--images-per-patient", "1", "--size", "32"]
     assert in_process(monkeypatch, tmp_path, "data", "phantom", "phantom", *arguments) == 0
@@ -185,23 +169,6 @@ def test_scan_writes_a_manifest_and_names_what_is_broken(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["items"] == 32
     assert "broken.png" in done.stderr
-
-
-TRAIN = """
-data: {manifest: data/manifest.csv, batch: 4, val_split: null}
-backbone: {name: vit, width: 16, depth: 1, heads: 2, patch: 8, input_size: [32, 32]}
-task: {name: classification, column: label, classes: [a, b]}
-optim: {epochs: 1, precision: "32"}
-"""
-
-
-def in_process(monkeypatch, folder, *arguments):
-    """The exit code of `main`, without starting Python and torch anew."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["insonate", *arguments])
-    with pytest.raises(SystemExit) as left:
-        main()
-    return left.value.code or 0
 
 
 def held_out(manifest):
@@ -248,31 +215,6 @@ def test_a_whole_training_prints_the_model_and_its_scores(tmp_path, monkeypatch,
     found = capsys.readouterr()
     assert [json.loads(line)["media"] for line in found.out.splitlines()] == media
     assert "none.png" in found.err
-
-
-def test_an_interrupted_training_exits_with_0_and_keeps_a_checkpoint(tmp_path, monkeypatch, capsys):
-    picture_folder(tmp_path / "data")
-    (tmp_path / "tiny.yaml").write_text(TRAIN)
-    stop = threading.Event()
-
-    def interrupt():
-        while not stop.is_set():
-            if list((tmp_path / "run/checkpoints").glob("step-*")):
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            time.sleep(0.02)
-
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    try:
-        code = in_process(monkeypatch, tmp_path, "train", "tiny.yaml", "optim.epochs=100000", "--out", "run")
-    finally:
-        stop.set()
-        watcher.join()
-    assert code == 0
-    assert "the same command goes on" in capsys.readouterr().err
-    assert list((tmp_path / "run/checkpoints").glob("step-*"))
-    assert not (tmp_path / "run/model").exists()
 
 
 def test_the_learning_curve_is_reported_where_the_model_lies_in_its_run(tmp_path, monkeypatch, capsys):

@@ -11,8 +11,12 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
 from toys import ToyLoader, ToyTask
 
+from insonate.train.checkpoint import read_checkpoint
 from insonate.train.fit import fit
 from insonate.train.settings import Settings
 
@@ -58,9 +62,22 @@ def run_rank(
             os.kill(os.getpid(), signal.SIGTERM)
 
     loader.before_batch = ask
-    result = fit(ToyTask(dropout=0), loader, settings, folder, evaluate=lambda: {"score": 1.0})
+    task = ToyTask(dropout=0)
+    result = fit(task, loader, settings, folder, evaluate=lambda: {"score": 1.0})
     assert result.rank == rank
     assert result.interrupted == (stop is not None)
+    if settings.strategy == "fsdp2":
+        check_sharded(task, rank, read_checkpoint(result.newest).model)
+
+
+def check_sharded(task: ToyTask, rank: int, saved: dict[str, Tensor]) -> None:
+    """Each parameter is a DTensor; this rank of two holds its half of the rows, as they were saved."""
+    for name, parameter in task.named_parameters():
+        assert isinstance(parameter, DTensor), name
+        assert parameter.placements == (Shard(0),), name
+        rows = saved[name].chunk(2)
+        mine = rows[rank] if rank < len(rows) else saved[name][:0]  # the head has one row: rank 0 holds it
+        assert torch.equal(parameter.to_local(), mine), name
 
 
 def two_ranks(

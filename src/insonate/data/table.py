@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def _read_csv(path: Path) -> list[Row]:
                 )
             rows.append(dict(zip(header, map(_unguarded, cells), strict=True)))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ManifestError(path, f"is no readable CSV file ({error})", mend) from None
+        raise _unread(path, "CSV", error, mend) from None
     return typed(rows, path)
 
 
@@ -83,10 +84,16 @@ def _read_parquet(path: Path) -> list[Row]:
                 raise ManifestError(path, f"has {file.metadata.num_rows} rows", f"Keep it to {MAX_ROWS}")
             rows: list[Row] = file.read().to_pylist()
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            path, f"is no readable Parquet file ({error})", "Write it again, or give a .csv"
-        ) from None
+        raise _unread(path, "Parquet", error, "Write it again, or give a .csv") from None
     return typed(rows, path)
+
+
+def _unread(path: Path, kind: str, error: Exception, mend: str) -> ManifestError:
+    """Tell a file that the system does not give from one whose content is damaged."""
+    if isinstance(error, OSError) and error.errno:
+        reason = os.strerror(error.errno)
+        return ManifestError(path, f"cannot be read ({reason})", "Check the path and what you may read")
+    return ManifestError(path, f"is no readable {kind} file ({error})", mend)
 
 
 def _check_header(header: Sequence[str], path: Path) -> None:
