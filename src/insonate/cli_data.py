@@ -129,6 +129,9 @@ def data_split(
     val: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="share of the patients")] = 0.15,
     seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
+    key: Annotated[
+        Path | None, typer.Option(help="of `data deidentify`: split as the de-identified copy is split")
+    ] = None,
     fair: Annotated[
         bool, typer.Option("--fair", help="of each task of points, whole patients to val; no test part")
     ] = False,
@@ -145,6 +148,8 @@ def data_split(
 
     if by_image and not fair:
         raise InsonateError("--by-image", "is of use with --fair only", "Add that, or leave it out")
+    if fair and key is not None:
+        raise InsonateError("--key", "is of no use with --fair", "Leave one of them out")
     if fair:
         say(_split_fairly(Manifest.read(manifest), out or manifest, val, seed=seed, by_image=by_image))
         return
@@ -154,11 +159,22 @@ def data_split(
             "--val and --test", f"{val} + {test} leaves nothing to train on", "Make them smaller"
         )
     fractions = {"train": 1 - val - test, "val": val, "test": test}
-    split = split_by_patient(Manifest.read(manifest), fractions, seed=seed)
+    split = split_by_patient(Manifest.read(manifest), fractions, seed, names=_names(key))
     out = split.write(out or manifest)
     splits = split.column("split")
     counts = {name: splits.count(name) for name in fractions}
     say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _names(key: Path | None) -> Any:
+    """The pseudonyms under a key that is there."""
+    from insonate.data.pseudonyms import Pseudonyms, read_key
+
+    if key is None:
+        return None
+    if not key.exists():
+        raise InsonateError(key, "is not there", "Give the key that `insonate data deidentify` has made")
+    return Pseudonyms(read_key(key))
 
 
 def _split_fairly(manifest: Any, out: Path, val: float, *, seed: int, by_image: bool) -> str:

@@ -70,7 +70,7 @@ def blanked(
     sectors = _sectors(frames, info, Templates.of(templates, info) if templates else None)
     before = thumbnail(frames)
     keep = _kept(sectors, info)
-    texts = [box for box in find_text(frames) if keep[box[1] : box[3], box[0] : box[2]].any()]
+    texts = [box for box in find_text(frames, _flow(info)) if keep[box[1] : box[3], box[0] : box[2]].any()]
     for left, top, right, bottom in texts:
         keep[top:bottom, left:right] = False
     frames[:, ~keep] = 0

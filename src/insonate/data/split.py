@@ -6,18 +6,26 @@ import hashlib
 from collections.abc import Mapping
 
 from insonate.data.manifest import SPLITS, Manifest, patient_key
+from insonate.data.pseudonyms import Pseudonyms
 from insonate.errors import ManifestError
 
 DEFAULT = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
-def split_by_patient(manifest: Manifest, fractions: Mapping[str, float] = DEFAULT, seed: int = 0) -> Manifest:
+def split_by_patient(
+    manifest: Manifest,
+    fractions: Mapping[str, float] = DEFAULT,
+    seed: int = 0,
+    *,
+    names: Pseudonyms | None = None,
+) -> Manifest:
     """Assign every patient to a split by a hash; adding rows or patients moves no other patient.
 
     Args:
         manifest: the rows; their present splits are replaced.
         fractions: expected part of the patients for each of train, val, test; they sum to 1.
         seed: another one gives another assignment.
+        names: of a de-identified copy: the originals are split as that copy is.
 
     Raises:
         ManifestError: the fractions are no such numbers.
@@ -25,7 +33,11 @@ def split_by_patient(manifest: Manifest, fractions: Mapping[str, float] = DEFAUL
     unknown = sorted(set(fractions) - set(SPLITS))
     if unknown or any(f < 0 for f in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ManifestError("fractions", dict(fractions), "Give parts of train, val and test that sum to 1")
-    rows = [{**row, "split": _split_of(row["patient_id"], fractions, seed)} for row in manifest.rows]
+    patients = [names.patient(p) if names else p for p in manifest.column("patient_id")]
+    rows = [
+        {**row, "split": _split_of(patient, fractions, seed)}
+        for row, patient in zip(manifest.rows, patients, strict=True)
+    ]
     return manifest.with_rows(rows)
 
 
