@@ -101,7 +101,14 @@ def test_a_second_scan_reads_what_is_new_or_changed_and_keeps_what_people_added(
         Image.new("L", (8, 8)).save(folder / f"{i}.png")
     rows = scan(folder, out).manifest.rows
     labelled = [
-        {**row, "path": f"archive/{row['path']}", "patient_id": "anna", "split": "train", "label": "a"}
+        {
+            **row,
+            "path": f"archive/{row['path']}",
+            "patient_id": "anna",
+            "split": "train",
+            "view": "A4C",
+            "label": "a",
+        }
         for row in rows
     ]
     Manifest.from_rows(labelled, folder.parent).write(out)
@@ -119,7 +126,8 @@ def test_a_second_scan_reads_what_is_new_or_changed_and_keeps_what_people_added(
     assert found["archive/1.png"]["width"] == 16
     for name in ("0", "1", "3", "still"):
         row = found[f"archive/{name}.png"]
-        assert (row["patient_id"], row["split"], row["label"]) == ("anna", "train", "a")
+        found_there = (row["patient_id"], row["split"], row["view"], row["label"])
+        assert found_there == ("anna", "train", "A4C", "a")
     assert found["archive/new.png"]["label"] is None
     assert any("1 files have changed" in note for note in result.manifest.notes)
     assert any("'2.png'" in note for note in result.manifest.notes)

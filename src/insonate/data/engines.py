@@ -39,6 +39,7 @@ class Runner(Protocol):
         workers: int | None = None,
         *,
         seconds: float,
+        memory_bytes: int = pool.MEMORY_BYTES,
     ) -> Iterator[tuple[Any, Any]]:
         """Each item with its result or its error, as they are done."""
 
@@ -58,7 +59,12 @@ def runner(engine: Engine) -> Runner:
 
 
 def ray_run(
-    function: Callable[[Any], Any], items: Iterable[Any], workers: int | None = None, *, seconds: float
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    workers: int | None = None,
+    *,
+    seconds: float,
+    memory_bytes: int = pool.MEMORY_BYTES,
 ) -> Iterator[tuple[Any, Any]]:
     """As `pool.run`, on the cluster that this process is joined to or RAY_ADDRESS names, else a local one.
 
@@ -67,6 +73,7 @@ def ray_run(
         items: all are listed first; they, the function and the results are pickled.
         workers: Ray tasks at a time, of one core each; as many as the cluster has cores unless given.
         seconds: after which an item is given up.
+        memory_bytes: that an item may ask for.
 
     Raises:
         RunError: Ray cannot be started, or gives the work up.
@@ -79,7 +86,7 @@ def ray_run(
 
     try:
         tables = _blocks(waiting, _joined_cores())
-        work = {"function": pickle.dumps(function), "seconds": seconds}
+        work = {"function": pickle.dumps(function), "seconds": seconds, "memory_bytes": memory_bytes}
         done = ray.data.from_arrow(tables).map_batches(
             _outcomes,
             batch_size=None,
@@ -121,12 +128,13 @@ def _table(column: str, values: list[Any]) -> pa.Table:
     return pa.table({column: pa.array(pickled, pa.large_binary())})
 
 
-def _outcomes(block: pa.Table, function: bytes, seconds: float) -> Iterator[pa.Table]:
+def _outcomes(block: pa.Table, function: bytes, seconds: float, memory_bytes: int) -> Iterator[pa.Table]:
     """The items of a block with what came of them. Runs in a Ray task.
 
     Raises:
         InsonateError: worker processes cannot be started there.
     """
     items = [pickle.loads(item) for item in block["item"].to_pylist()]  # noqa: S301  our driver's
-    for outcome in pool.run(pickle.loads(function), items, 1, seconds=seconds):  # noqa: S301  our driver's
+    work = pickle.loads(function)  # noqa: S301  our driver's
+    for outcome in pool.run(work, items, 1, seconds=seconds, memory_bytes=memory_bytes):
         yield _table("outcome", [outcome])

@@ -74,7 +74,7 @@ def run(
         items: taken one by one, as workers are free.
         workers: processes; one a core unless given.
         seconds: after which an item is given up and its worker killed.
-        memory_bytes: a worker that asks for more than this beyond its start gets a MemoryError (on Linux).
+        memory_bytes: an item that asks for more than this beyond a worker's start is given up (on Linux).
 
     Raises:
         RunError: processes cannot be started at all.
@@ -319,6 +319,9 @@ def _outcome(function: Callable[[Any], Any], item: Any) -> bytes:
         return pickle.dumps(function(item))
     except InsonateError as error:
         return pickle.dumps(error)
+    except MemoryError:
+        what = "asked for more memory than one item may have"
+        return pickle.dumps(InsonateError(item, what, "Check the file; it was given up"))
     except Exception as error:  # noqa: BLE001  a fault of ours: told with its place, and the others go on
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"stopped on {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"

@@ -26,6 +26,8 @@ from insonate.progress import Track, untracked
 
 STAMP = ("file_bytes", "modified_us")
 """columns by which a file is known to be unchanged"""
+MEMORY_BYTES = 2 << 30
+"""that the reader of a file may ask for: its header and its first frame"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ def scan(
     decode: bool = True,
     workers: int | None = None,
     seconds: float = pool.SECONDS,
+    memory_bytes: int = MEMORY_BYTES,
     engine: Engine = "processes",
     track: Track = untracked,
 ) -> ScanResult:
@@ -71,6 +74,7 @@ def scan(
             behind its header is found now and not in training.
         workers: processes that read; one a core unless given.
         seconds: after which a file is given up.
+        memory_bytes: a file that asks for more is given up.
         engine: where the files are read.
         track: shows the progress.
 
@@ -87,7 +91,7 @@ def scan(
         _check_place(Path(out), directory)  # before a scan of hours
         earlier = _earlier(Path(out), directory)
     task = _Task(directory=directory, decode=decode, bounds=asdict(limits()), earlier=earlier)
-    read = partial(run, workers=workers, seconds=seconds)
+    read = partial(run, workers=workers, seconds=seconds, memory_bytes=memory_bytes)
     if out is None:
         return _run(task, read, track, None)
     out = Path(out)
@@ -196,14 +200,14 @@ def _stamp(status: os.stat_result) -> Row:
 
 
 def _merged(old: Row, new: Row) -> Row:
-    """What the file tells, and of the earlier row what it does not."""
+    """What the file tells, and of the earlier row what it does not, with the view that people gave it."""
     told = {column: value for column, value in new.items() if value not in {None, ""}}
     patient = new["patient_id"] or old.get("patient_id") or new["path"]
     return (
         dict.fromkeys(new, None)
         | {c: v for c, v in old.items() if c not in new}
         | told
-        | {"patient_id": patient}
+        | {"patient_id": patient, "view": old.get("view") or new["view"]}
     )
 
 
@@ -216,17 +220,38 @@ def _check_place(out: Path, directory: Path) -> None:
 
 
 def media_names(directory: Path, errors: list[Unread]) -> Iterator[str]:
-    """Paths of all files under a folder but hidden ones, in order; folders that are closed go to `errors`."""
+    """Paths of all files under a folder but hidden ones, in order, from any depth.
 
-    def closed(error: OSError) -> None:
-        path = os.path.relpath(error.filename or directory, directory)
-        errors.append(Unread(path=path, reason=f"cannot be opened ({error.strerror}). Check the folder"))
+    Folders that are closed, and links to folders, go to `errors`: a link may lead back to where it lies.
+    """
+    waiting = [directory]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            what = f"cannot be opened ({error.strerror}). Check the folder"
+            errors.append(Unread(path=os.path.relpath(folder, directory), reason=what))
+            continue
+        folders = []
+        for entry in found:
+            path = Path(entry.path)
+            if not _is_folder(entry):
+                yield path.relative_to(directory).as_posix()
+            elif entry.is_symlink():
+                what = "is a link to a folder, which is not followed. Scan that folder itself"
+                errors.append(Unread(path=os.path.relpath(path, directory), reason=what))
+            else:
+                folders.append(path)
+        waiting += reversed(folders)
 
-    for folder, folders, files in os.walk(directory, onerror=closed):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for file in sorted(files):
-            if not file.startswith("."):
-                yield (Path(folder) / file).relative_to(directory).as_posix()
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _look(directory: Path, decode: bool, bounds: Mapping[str, int], name: str) -> Row | None:  # noqa: FBT001  a partial
@@ -258,6 +283,7 @@ def _look(directory: Path, decode: bool, bounds: Mapping[str, int], name: str) -
         "patient_id": info.patient_id,
         "study_id": info.study_id,
         "series_id": info.series_id,
+        "view": info.view,
         "vendor": info.vendor,
     }
     return ids | info.columns() | _stamp(status)

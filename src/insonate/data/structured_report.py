@@ -143,7 +143,8 @@ def _header(path: Path) -> Dataset:
     if probe(path).kind != "dicom":
         raise MediaError(path, "is no DICOM file, a report would refer to nothing", "Leave out --sr")
     try:
-        header = dcmread(path, stop_before_pixels=True, force=True)
+        wanted = [*NEEDED, *IDENTITY, "NumberOfFrames"]  # no others, however long, are read
+        header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
     except Exception as error:  # noqa: BLE001  pydicom raises a dozen kinds
         raise MediaError(path, f"has no readable header ({type(error).__name__})", "Copy it again") from None
     missing = [name for name in NEEDED if not header.get(name)]

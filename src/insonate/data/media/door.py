@@ -198,6 +198,11 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except InsonateError:
         raise
+    except MemoryError as error:
+        what = "asks for more memory than there is for one file"
+        raise MediaError(
+            path, what, "Check the file; where it is right, read fewer frames at once"
+        ) from error
     except Exception as error:  # Pillow, PyAV and pydicom raise some thirty kinds on damaged input
         # texts of pydicom may hold values of the header, which name patients: the kind must do
         what = f"cannot be read ({type(error).__name__})"

@@ -10,9 +10,9 @@ SNIFF_BYTES = 512
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif",
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv",
-    ".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd",
+    ".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr",
 )  # fmt: skip
-"""names that promise media, so that a damaged one is told, not passed over"""
+"""names that promise media, so that one that is damaged, or of a kind that is not read, is told"""
 IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba")
 MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
