@@ -71,6 +71,15 @@ def test_m_mode_alone_does_not_calibrate_the_picture() -> None:
     assert pixel_spacing(header, 40, 50) is None
 
 
+def test_placeholders_alone_leave_the_answer_to_pixel_spacing() -> None:
+    header = Dataset()
+    header.PixelSpacing = [0.2, 0.3]
+    header.SequenceOfUltrasoundRegions = [item(0)]
+    assert pixel_spacing(header, 40, 50) == Spacing(row_mm=0.2, col_mm=0.3)
+    header.SequenceOfUltrasoundRegions = [item(0), item(1, box=(10, 10, 90, 90))]
+    assert pixel_spacing(header, 40, 50) is None  # resized after calibration
+
+
 def test_placeholders_empty_and_distant_regions_are_left_out() -> None:
     assert found_in(item(0), item(1, box=(5, 5, 5, 20)), item(1, box=(60, 0, 90, 30))) == ()
     cut = found_in(item(1, box=(10, 10, 90, 90)))[0]

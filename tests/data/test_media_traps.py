@@ -199,3 +199,9 @@ def test_three_panels_of_a_gif_come_whole(shared_data: Path) -> None:
 def test_maker_and_model_are_told(dicom: MediaInfo) -> None:
     assert dicom.vendor == "Hewlett-Packard"
     assert probe(dicom.path.with_name("cornerstone_no-pixel-spacing_3regions.dcm")).model == "CX50"
+
+
+def test_the_view_that_the_scanner_was_told_is_kept(shared_data: Path) -> None:
+    folder = shared_data / "dicom_us"
+    assert probe(folder / "deid_SIEMENS_RGB_burnedin.dcm").view == "Sag Liver L-M"
+    assert probe(folder / "deid_Philips_greyscale_burnedin.dcm").view == ""

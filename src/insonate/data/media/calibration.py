@@ -41,7 +41,7 @@ def regions(header: Dataset, height: int, width: int) -> tuple[Region, ...]:
     that reaches out of the frame was calibrated before the image was resized: its scales are unknown.
     """
     found = []
-    for item in list(header.get("SequenceOfUltrasoundRegions") or [])[: limits().regions]:
+    for item in _items(header):
         name = _name(item)
         region = None if name is None else _region(item, name, height, width)
         if region is not None:
@@ -52,11 +52,11 @@ def regions(header: Dataset, height: int, width: int) -> tuple[Region, ...]:
 def pixel_spacing(header: Dataset, height: int, width: int) -> Spacing | None:
     """Millimetres per pixel of the image of tissue.
 
-    Regions decide where there are any: the 2-D ones, or colour ones where there is no other; spectra, traces
-    and placeholders do not count. Regions with different scales leave no one answer, nor does one that
-    reaches out of the frame: both give `None`. Without regions, Pixel Spacing counts.
+    Regions decide where there are any: the 2-D ones, or colour ones where there is no other; spectra and
+    traces do not count. Regions with different scales leave no one answer, nor does one that reaches out of
+    the frame: both give `None`. Without regions, or with placeholders alone, Pixel Spacing counts.
     """
-    if not header.get("SequenceOfUltrasoundRegions"):
+    if all(_name(item) is None for item in _items(header)):
         return agreed([_from_pixel_spacing(header.get("PixelSpacing"))])
     found = regions(header, height, width)
     for name in ("2d", "colour"):
@@ -80,6 +80,10 @@ def agreed(spacings: Sequence[Spacing | None]) -> Spacing | None:
     if first is None or not all(_same(first, spacing) for spacing in spacings):
         return None
     return first
+
+
+def _items(header: Dataset) -> list[Dataset]:
+    return list(header.get("SequenceOfUltrasoundRegions") or [])[: limits().regions]
 
 
 def _name(item: Dataset) -> RegionName | None:

@@ -59,6 +59,8 @@ TAGS: list[BaseTag | int] = [
         "SharedFunctionalGroupsSequence",
         "SpecificCharacterSet",
         "StudyInstanceUID",
+        "ViewCodeSequence",
+        "ViewName",
         *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
         *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
         *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
@@ -164,7 +166,14 @@ def _info(path: Path, header: Dataset, layout: Layout) -> MediaInfo:
         series_id=clean(header.get("SeriesInstanceUID") or ""),
         vendor=clean(header.get("Manufacturer") or ""),
         model=clean(header.get("ManufacturerModelName") or ""),
+        view=_view(header),
     )
+
+
+def _view(header: Dataset) -> str:
+    """The coded view, or else what the scanner or its user calls it."""
+    coded = next(iter(header.get("ViewCodeSequence") or []), Dataset())
+    return clean(coded.get("CodeMeaning") or header.get("ViewName") or "")
 
 
 @contextmanager

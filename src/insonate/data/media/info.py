@@ -42,6 +42,7 @@ class MediaInfo:
     series_id: str = ""
     vendor: str = ""
     model: str = ""
+    view: str = ""
 
     def spacing_at(self, frame: int) -> Spacing | None:
         """Millimetres per pixel of one frame."""
