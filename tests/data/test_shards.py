@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from test_templates import fan
 
 from insonate.cli import main
 from insonate.data import media, shards
@@ -149,6 +150,27 @@ def test_crops_to_the_sector_and_takes_points_along(tmp_path):
     assert new["spacing_row_mm"] == 0.5
     with shards.open_row(packed, new) as item:
         assert item.read([0])[0][:8, :8].max() < 40
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_points_of_either_half_of_a_split_screen_stay_on_their_pixels(tmp_path, half):
+    (frame,), inside = fan()
+    screen = np.concatenate([frame, np.zeros_like(frame[:, :20]), frame], axis=1)
+    x, y = 120 + 260 * half, 100
+    screen[y - 3 : y + 4, x - 3 : x + 4] = 255
+    assert inside[y, 120]
+    media.write_png(tmp_path / "in" / "a.png", screen)
+    row = {"path": "a.png", "patient_id": "a", "tip": [float(x), float(y)]}
+    manifest = Manifest.from_rows([row], tmp_path / "in")
+    options = shards.PackOptions(crop="sector", size_px=None)
+    packed = shards.shard(manifest, tmp_path / "out", options, workers=1).manifest
+    (new,) = packed.rows
+    tip_x, tip_y = (round(v) for v in new["tip"])
+    assert 0 <= tip_x < new["width"]
+    with shards.open_row(packed, new) as item:
+        picture = item.read([0])[0]
+    assert picture[tip_y, tip_x] > 200
+    assert picture[tip_y, tip_x - 20] < 200
 
 
 def test_frames_of_a_clip_in_any_order(archive, tmp_path):

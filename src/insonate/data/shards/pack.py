@@ -36,6 +36,8 @@ STAYING = ("frames", "fps", "spacing_row_mm", "spacing_col_mm", "frame", "split"
 """columns of a row that stay without identity; others must be asked for"""
 CHUNK = 16
 """frames held at a time in their original size"""
+BESIDE = 0.05
+"""of the longer side: as far beside the sector may a point lie, such as the end of a head that is cut"""
 Box = tuple[int, int, int, int]
 
 
@@ -132,7 +134,7 @@ def _packed(job: Job, row: Row, file: MediaFile) -> Packed:
     info = file.info
     whole = job.options.loops or row.get("frame") is None
     chosen = range(info.frames) if whole else [int(row["frame"])]
-    box, sector = _kept(file, job)
+    box, sector = _kept(file, job, row)
     size = _size(box, job.options.size_px)
     contents = []
     for at in range(0, len(chosen), CHUNK):
@@ -155,11 +157,14 @@ def _packed(job: Job, row: Row, file: MediaFile) -> Packed:
     return Packed(row=new, contents=contents)
 
 
-def _kept(file: MediaFile, job: Job) -> tuple[Box, Sector | None]:
-    """Left, top, right, bottom of what is kept, and the sector that it is cropped to."""
-    whole = (0, 0, file.info.width, file.info.height)
+def _kept(file: MediaFile, job: Job, row: Row) -> tuple[Box, Sector | None]:
+    """Left, top, right, bottom of what is kept, and the sector that it is cropped to.
+
+    That is the whole frame where points lie beside the sector, as in the other half of a split screen.
+    """
+    frame = whole = (0, 0, file.info.width, file.info.height)
     if job.options.crop == "none":
-        return whole, None
+        return frame, None
     boxes = [r.box for r in file.info.regions if r.name in {"2d", "colour"}]
     if boxes:
         left, top, right, bottom = zip(*boxes, strict=True)
@@ -167,7 +172,20 @@ def _kept(file: MediaFile, job: Job) -> tuple[Box, Sector | None]:
     looked_at = np.unique(np.linspace(0, file.info.frames - 1, CHUNK).astype(int))
     templates = Templates.of(job.templates, file.info) if job.templates else None
     sector = find_sector(file.read(looked_at.tolist(), grey=True), whole, templates=templates)
-    return (whole, None) if sector is None else (sector.box, sector)
+    box = whole if sector is None else sector.box
+    return (box, sector) if _holds(box, frame, row) else (frame, None)
+
+
+def _holds(box: Box, frame: Box, row: Row) -> bool:
+    """Whether all points of the row that lie in the frame lie in the box too, or hardly beside it."""
+    slack = BESIDE * max(frame)
+    for points in (value for column, value in row.items() if is_points(column, value)):
+        for x, y in zip(points[::2], points[1::2], strict=False):
+            within = frame[0] <= x < frame[2] and frame[1] <= y < frame[3]
+            near = box[0] - slack <= x < box[2] + slack and box[1] - slack <= y < box[3] + slack
+            if within and not near:
+                return False
+    return True
 
 
 def _size(box: Box, size_px: int | None) -> tuple[int, int]:
