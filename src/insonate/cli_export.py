@@ -20,6 +20,9 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="labelled manifest: pictures to calibrate on, scores that must hold")
     ] = None,
+    storage: Annotated[
+        Literal["fp32", "fp16"], typer.Option(help="of the numbers in the file; fp16 halves it")
+    ] = "fp32",
     as_json: AsJson = False,
 ) -> None:
     """Write a model's tasks as one graph with any number of pictures, compared with torch at once.
@@ -32,7 +35,7 @@ def export(
     from insonate.hub.plain import plain
 
     labelled = None if data is None else Manifest.read(data)
-    report = write(load(model), out, to=to, int8=int8, data=labelled)
+    report = write(load(model), out, to=to, int8=int8, data=labelled, storage=storage)
     if as_json:
         say(json.dumps(plain(asdict(report)), allow_nan=False))
         return

@@ -17,6 +17,7 @@ from insonate.errors import InsonateError, one_line
 if TYPE_CHECKING:
     from insonate.data.spacing import Spacing
     from insonate.deploy.measured import Known
+    from insonate.deploy.portable import Settings
     from insonate.deploy.predict import FileResult
     from insonate.measure.quantity import Quantity
 
@@ -26,7 +27,9 @@ AGE_WEEKS = (4.0, 45.0)
 
 def predict(
     media: Annotated[list[Path], typer.Argument(help="DICOM, video or image files, or folders of them")],
-    model: Annotated[str, typer.Option(help="model folder or hub id")],
+    model: Annotated[
+        str | None, typer.Option(help="model folder, exported folder or hub id; else the one that came along")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the results")] = Path("predictions"),
     task: Annotated[
         str | None, typer.Option(help="where the model has several; auto: by the view that it sees")
@@ -53,18 +56,22 @@ def predict(
     no_tta: Annotated[bool, typer.Option("--no-tta", help="without the mirrored image; faster")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a file on stdout")] = False,
 ) -> None:
-    """Measure media with a trained model.
+    """Measure media with a trained model; without torch, with its exported form.
 
     Writes JSON and an overlay picture for each file, masks where it segments, a trace of a loop of IVC, PLAX
     or A4C, and study.json where several pictures tell age and weight of a fetus.
     """
-    from insonate.deploy.runtime import is_exported
+    from insonate.deploy.serving import server_of
 
-    if is_exported(model):
+    model, exported = server_of(model)
+    if exported:
         asked = {"--ga": ga, "--smooth": smooth, "--body": body, "--sr": sr}
         unserved = [name for name, value in asked.items() if value]
         scale = None if spacing is None else _spacing(spacing)
-        return _predict_exported(media, model, out, unserved, task=task, spacing=scale, as_json=as_json)
+        from insonate.deploy.portable import Settings
+
+        settings = Settings(task=task, least=least, spacing=scale, tta=not no_tta)
+        return _predict_exported(media, model, out, unserved, settings, as_json=as_json)
     known = _known(ga, spacing, smooth, body)
     if sr is not None and sr.suffix.lower() != ".dcm":
         raise InsonateError("--sr", f"{sr.name!r} does not end in .dcm", "Give a file name such as sr.dcm")
@@ -99,9 +106,8 @@ def _predict_exported(
     model: str,
     out: Path,
     unserved: list[str],
+    settings: Settings,
     *,
-    task: str | None,
-    spacing: Spacing | None,
     as_json: bool,
 ) -> None:
     """The same with a folder of `insonate export`, without torch."""
@@ -110,10 +116,10 @@ def _predict_exported(
 
     if unserved:
         raise InsonateError(
-            model, f"an exported model serves no {', '.join(unserved)}", "Use the model folder"
+            model, f"an exported model serves no {', '.join(unserved)}", "Use the model folder, with torch"
         )
     failed = 0
-    for result in predict_exported(media_below(media, but=out), model, out, task=task, spacing=spacing):
+    for result in predict_exported(media_below(media, but=out), model, out, settings):
         if result.error is not None:
             failed += 1
             warn(one_line(result.error))

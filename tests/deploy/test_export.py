@@ -18,7 +18,7 @@ from insonate.deploy import export as exporting
 from insonate.deploy.export import export
 from insonate.deploy.runtime import Exported, prepare
 from insonate.errors import InsonateError, ManifestError, ModelError
-from insonate.hub import Model
+from insonate.hub import Model, load
 from insonate.models import build_backbone
 from insonate.tasks import build_task
 
@@ -62,8 +62,10 @@ def made(backbone: str = "vit", task: str = "classification") -> Model:
     return Model(encoder, whole.eval(), info={"license": "Apache-2.0"})
 
 
-def same(model: Model, exported: Exported, picture: np.ndarray, task: str | None = None) -> None:
-    ours, theirs = exported.predict(picture, task), model.predict(picture, task=task, tta=False)
+def same(
+    model: Model, exported: Exported, picture: np.ndarray, task: str | None = None, *, tta: bool = False
+) -> None:
+    ours, theirs = exported.predict(picture, task, tta=tta), model.predict(picture, task=task, tta=tta)
     theirs = theirs[0] if isinstance(theirs, list) else theirs
     if ours.kind == "segmentation":
         assert (ours.value != theirs.value).mean() < 1e-3
@@ -91,6 +93,7 @@ def test_every_task_is_exported(task, tmp_path) -> None:
     assert exported.tasks == model.tasks
     for name in model.tasks:
         same(model, exported, PICTURE, name)
+        same(model, exported, PICTURE, name, tta=True)
 
 
 def test_the_encoder_is_in_the_graph_once_for_all_tasks(tmp_path) -> None:
@@ -112,6 +115,34 @@ def test_openvino_says_the_same(tmp_path) -> None:
     assert export(model, tmp_path / "x", to="openvino").error < 1e-5
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["insonate.json", "model.bin", "model.xml"]
     same(model, Exported(tmp_path / "x"), PICTURE, "HC")
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_a_graph_of_16_bits_is_smaller_and_says_the_same(to, tmp_path) -> None:
+    pytest.importorskip("openvino")
+    made(task="biometry").save_pretrained(tmp_path / "m", storage="float16")
+    model = load(tmp_path / "m")
+    assert export(model, tmp_path / "whole", to=to).error < 1e-4
+    report = export(model, tmp_path / "half", to=to, storage="fp16")
+    assert report.error < 1e-3
+    whole, half = (max(f.stat().st_size for f in (tmp_path / name).iterdir()) for name in ("whole", "half"))
+    assert half < 0.75 * whole  # of these small networks much is structure
+    same(model, Exported(tmp_path / "half"), PICTURE, "PLAX")
+
+
+def test_numbers_that_16_bits_cannot_hold_are_refused(tmp_path) -> None:
+    model = made()
+    with torch.no_grad():
+        next(model.backbone.parameters()).view(-1)[0] = 1e6
+    for call in (
+        lambda: model.save_pretrained(tmp_path / "m", storage="float16"),
+        lambda: export(model, tmp_path / "x", to="onnx", storage="fp16"),
+    ):
+        with pytest.raises(ModelError, match="above 65504"):
+            call()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ModelError, match="int8 graphs are stored as they are"):
+        export(made(), tmp_path / "x", to="onnx", int8=True, storage="fp16", data=Manifest([], tmp_path))
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
@@ -177,7 +208,7 @@ def test_what_cannot_be_exported_is_one_line(labelled, tmp_path, monkeypatch) ->
     words = ["predict", tmp_path / "0.png", "--model", tmp_path / "good", "-o", tmp_path / "o", "--ga", "32w"]
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert "an exported model serves no --ga" in str(result.exception)
-    monkeypatch.setattr(exporting.compared, "__defaults__", (0.0,))
+    monkeypatch.setitem(exporting.TOLERANCES, "fp32", 0.0)
     with pytest.raises(ModelError, match="differs from torch by"):
         export(model, tmp_path / "x", to="onnx")
     assert not (tmp_path / "x").exists()
@@ -208,7 +239,7 @@ def test_it_runs_where_torch_is_not(tmp_path) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, *(str(tmp_path / name) for name in ("x", "p.png", "out"))]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     (found,) = told["predictions"]
-    theirs = model.predict(PICTURE, task="HC", tta=False)
+    theirs = model.predict(PICTURE, task="HC", tta=True)
     value = [[np.nan if x is None else x for x in point] for point in found["value"]]
     np.testing.assert_allclose(value, theirs.value, atol=1e-3, equal_nan=True)
     assert found["names"] == list(theirs.names)

@@ -1,8 +1,9 @@
 """Export: a model's tasks as one graph for onnxruntime or OpenVINO, compared with torch before it is kept.
 
 The graph takes prepared pictures (any number of them) and gives `TASK.values` and `TASK.confidence` of each
-task; the encoder runs once for all. What pictures must be like and what the numbers mean stands beside it in
-`insonate.json` and in the graph's own metadata. `deploy/runtime.py` runs the folder without torch.
+task, and of points `TASK.seen`, what their confidence comes from; the encoder runs once for all. What
+pictures must be like and what the numbers mean stands beside it in `insonate.json` and in the graph's own
+metadata. `deploy/runtime.py` runs the folder without torch.
 Page: docs/export.md. Shapes: B items, T frames, C channels, H W input.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ import insonate
 from insonate.data.manifest import Manifest
 from insonate.data.sample import Batch
 from insonate.deploy import NOTICE
+from insonate.deploy.halved import halve
+from insonate.deploy.mirrored import SEEN
 from insonate.deploy.quantise import Gate, Judge, calibrated
 from insonate.deploy.runtime import FACTS, INPUT, ONNX, OPENVINO, Exported
 from insonate.errors import ModelError
@@ -35,12 +38,14 @@ from insonate.hub.part_tasks import check_single
 from insonate.hub.plain import to_json
 from insonate.models import Backbone, Tokens
 from insonate.tasks.base import Task
-from insonate.tasks.keypoints import Keypoints
+from insonate.tasks.keypoints import Keypoints, locate
+from insonate.tasks.views import STRAIGHT
 
 Format = Literal["onnx", "openvino"]
+Storage = Literal["fp32", "fp16"]
 OPSET = 17
-TOLERANCE = 1e-4
-"""largest error of an fp32 graph, in parts of the largest number of that output, at least 1"""
+TOLERANCES: dict[Storage, float] = {"fp32": 1e-4, "fp16": 1e-3}
+"""largest error of a graph so stored, in parts of the largest number of that output, at least 1"""
 TRACED, TRIED = 2, (1, 3)
 """items of the batch that is traced, and of those that are compared"""
 PAIRS = 7
@@ -98,15 +103,16 @@ class Graph(nn.Module):
         self.once = Once(model.backbone)
         self.named = dict(tasks)
         self.heads = nn.ModuleList(task.head for task in tasks.values())
-        self.outputs = [f"{name}.{part}" for name in tasks for part in ("values", "confidence")]
+        self.outputs = [f"{name}.{part}" for name, task in tasks.items() for part in _parts(task)]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Two tensors a task, as `outputs` names them."""
+        """Two tensors a task, three where it locates points, as `outputs` names them."""
         self.once.start()
         found: list[Tensor] = []
         with self._sharing():
             for task in self.named.values():
-                found += task.predict(Batch(image=image, meta=[], item_seed=[], step_seed=0))
+                batch = Batch(image=image, meta=[], item_seed=[], step_seed=0)
+                found += _located(task, batch) if _locates(task) else task.predict(batch)
         self.once.start()
         return tuple(found)
 
@@ -131,6 +137,7 @@ def export(
     to: Format,
     int8: bool = False,
     data: Manifest | None = None,
+    storage: Storage = "fp32",
 ) -> ExportReport:
     """Write the tasks of a model as a folder that runs without torch.
 
@@ -140,25 +147,31 @@ def export(
         to: runtime.
         int8: 8-bit products, calibrated on pictures of `data` and kept only where each task's score holds.
         data: labelled manifest; needed for int8.
+        storage: of the numbers in the file; from fp16, half the size, the runtime makes fp32 again.
 
     Raises:
-        ModelError: the model has no such task, a library is missing, or the graph is too far from torch.
+        ModelError: the model has no such task, a library is missing, the graph is too far from torch, or int8
+            is to be stored in fp16.
         ManifestError: `data` has no labels for any of the tasks.
         InsonateError: `out` is not empty.
     """
     tasks = exportable(model)
     if int8 and data is None:
         raise ModelError("--int8", "has no pictures to be calibrated on", "Give --data MANIFEST with labels")
+    if int8 and storage == "fp16":
+        raise ModelError("--storage fp16", "int8 graphs are stored as they are", "Leave one of them out")
     _check_installed(to, int8=int8)
     graph = Graph(model.to("cpu"), tasks).eval()
     example = _example(model, TRACED)
     with publish_dir(out) as folder, _one_thread():
         _write_onnx(graph, example, folder / ONNX)
-        facts = described(model, tasks) | {"format": to, "precision": "int8" if int8 else "fp32"}
+        facts = described(model, tasks) | {
+            "format": to, "precision": "int8" if int8 else "fp32", "storage": storage,
+        }  # fmt: skip
         write = _finish_onnx if to == "onnx" else _finish_openvino
         write(folder, facts)
         atomic_write(folder / FACTS, to_json(facts))
-        error = compared(graph, Exported(folder, threads=1), model)
+        error = compared(graph, Exported(folder, threads=1), model, TOLERANCES[storage])
         gates: tuple[Gate, ...] = ()
         if int8 and data is not None:
             judge = Judge(model, tasks, data)
@@ -211,7 +224,7 @@ def described(model: Model, tasks: Mapping[str, Task]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compared(graph: Graph, exported: Exported, model: Model, tolerance: float | None = TOLERANCE) -> float:
+def compared(graph: Graph, exported: Exported, model: Model, tolerance: float | None) -> float:
     """Largest difference of graph and torch, in parts of the largest number of that output, at least 1.
 
     Raises:
@@ -254,6 +267,22 @@ def _timed(run: Callable[[], object]) -> float:
     start = time.process_time()
     run()
     return 1000 * (time.process_time() - start)
+
+
+def _parts(task: Task) -> tuple[str, ...]:
+    return ("values", "confidence", SEEN) if _locates(task) else ("values", "confidence")
+
+
+def _locates(task: Task) -> TypeGuard[Keypoints]:
+    """Whether the points of a task come from one set of maps: an ensemble's do not."""
+    return type(task) is Keypoints
+
+
+def _located(task: Keypoints, batch: Batch) -> list[Tensor]:
+    """Values, confidence, and what both come from, B K 3: `mirrored.merged` needs it of each view."""
+    found = locate(task.maps(batch))
+    seen = torch.stack([found.variance, found.mass, found.peak], dim=-1)  # B K 3
+    return [*task.fused(found, (STRAIGHT,), batch["image"]), seen]
 
 
 def _task_facts(task: Task) -> dict[str, Any]:
@@ -318,11 +347,15 @@ def _one_thread() -> Iterator[None]:
 
 def _write_onnx(graph: Graph, example: Tensor, path: Path) -> None:
     axes = {name: {0: "batch"} for name in (INPUT, *graph.outputs)}
-    with quiet(), torch.no_grad():
-        torch.onnx.export(
-            graph, (example,), str(path), input_names=[INPUT], output_names=graph.outputs, dynamic_axes=axes,
-            opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
+    try:
+        with quiet(), torch.no_grad():
+            torch.onnx.export(
+                graph, (example,), str(path), input_names=[INPUT], output_names=graph.outputs,
+                dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        what = f"torch cannot write it as a graph ({type(error).__name__})"
+        raise ModelError("export", what, "Use the model folder with torch") from error
 
 
 def _finish_onnx(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -331,6 +364,8 @@ def _finish_onnx(folder: Path, facts: Mapping[str, Any]) -> None:
     graph = onnx.load(str(folder / ONNX))
     onnx.helper.set_model_props(graph, {"insonate": json.dumps(facts)})
     onnx.save(graph, str(folder / ONNX))
+    if facts["storage"] == "fp16":
+        halve(folder / ONNX)
 
 
 def _finish_openvino(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -338,5 +373,5 @@ def _finish_openvino(folder: Path, facts: Mapping[str, Any]) -> None:
 
     graph = openvino.Core().read_model(str(folder / ONNX))  # not its converter, which reports its use
     graph.set_rt_info(json.dumps(facts), "insonate")
-    openvino.save_model(graph, str(folder / OPENVINO), compress_to_fp16=False)
+    openvino.save_model(graph, str(folder / OPENVINO), compress_to_fp16=facts["storage"] == "fp16")
     (folder / ONNX).unlink()

@@ -14,18 +14,16 @@ from insonate.data.media import MediaInfo, probe
 from insonate.data.structured_report import Caliper
 from insonate.data.vet import vetted
 from insonate.deploy import NOTICE
+from insonate.deploy.choosing import AUTO, LEAST, View
 from insonate.deploy.measured import Known, Said, said_about, trace_of
 from insonate.deploy.reporting import calipers_of
-from insonate.deploy.views import AUTO, View, check_chooser, view_of
+from insonate.deploy.views import check_chooser, view_of
 from insonate.errors import InsonateError, ModelError, one_line
 from insonate.files import Content, atomic_write_all, safe_name, writable
 from insonate.hub import Model, load, to_json
 from insonate.measure.quantity import Quantity
 from insonate.progress import Track, untracked
 from insonate.tasks.base import Prediction
-
-LEAST = 0.6
-"""chance of a view, below which `auto` chooses no task"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Runtime: an exported folder on onnxruntime or OpenVINO, with numpy; torch is not needed.
 
 The folder is that of `deploy/export.py`. Pictures are prepared as its `insonate.json` says; predictions come
-in pixels of the original, as `Model.predict(…, tta=False)` gives them.
+in pixels of the original, as `Model.predict` gives them.
 Shapes: B items, T frames, C channels, H W input, K points, R Q rows and columns of the original.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from insonate.data.spacing import Spacing
+from insonate.deploy.mirrored import merged
 from insonate.errors import ModelError, choose
 
 FACTS, ONNX, OPENVINO = "insonate.json", "model.onnx", "model.xml"
@@ -91,7 +92,12 @@ class Exported:
         return prepare(picture, self.facts["input"])
 
     def predict(
-        self, picture: np.ndarray, task: str | None = None, *, spacing: Spacing | None = None
+        self,
+        picture: np.ndarray,
+        task: str | None = None,
+        *,
+        spacing: Spacing | None = None,
+        tta: bool = False,
     ) -> Found:
         """What a task says of a picture, R Q or R Q 3, uint8; a model of clips is shown it in all frames.
 
@@ -99,6 +105,7 @@ class Exported:
             picture: as it is.
             task: one of `tasks`, in upper or lower case; needed where there are several.
             spacing: of its pixels, where it is known: diameters of HC and FA are put at right angles in mm.
+            tta: mean with the mirrored picture; a task's `tta_scales` are not looked at.
 
         Raises:
             ModelError: it is no picture, or there is no such task.
@@ -107,8 +114,12 @@ class Exported:
         pixels, scale = self.prepare(picture)
         frames = self.facts["input"]["frames"]
         batch = pixels[None] if frames == 1 else np.repeat(pixels[None, None], frames, 1)
-        outputs = self.run(np.ascontiguousarray(batch))
+        shown = np.concatenate([batch, batch[..., ::-1]]) if tta else batch
+        outputs = self.run(np.ascontiguousarray(shown))
         value, confidence = (outputs[f"{name}.{part}"][0] for part in ("values", "confidence"))
+        if tta:
+            size = (pixels.shape[-1], pixels.shape[-2])
+            value, confidence = merged(outputs, name, self.facts["tasks"][name], size)
         place = Place(scale=scale, original_hw=picture.shape[:2], spacing=spacing)
         return decode(self.facts, name, (value, confidence), place)
 

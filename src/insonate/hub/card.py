@@ -6,7 +6,7 @@ Everything in it comes from the recipe, the data and measured numbers; what is u
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -28,7 +28,8 @@ def model_card(config: Mapping[str, Any], parameters: int) -> str:
 
     Args:
         config: content of `config.json`; from `info` it uses `recipe`, `data` (items, patients, sites,
-            synthetic), `metrics` (name → number, or value, low, high), `license` and `source`.
+            synthetic), `metrics` (name → number, or value, low, high), `license`, `sources` (whose data, and
+            its licence) and `commands` (with which it was made).
         parameters: number of parameters.
 
     Returns:
@@ -69,7 +70,9 @@ def model_card(config: Mapping[str, Any], parameters: int) -> str:
     ]
     chosen = f', task="{_text(sets[0])}"' if sets else ""
     lines += [f'result = model.{"predict" if task else "embed"}("study.dcm"{chosen})', "```", ""]
-    lines += _data(info.get("data") or {}) + _metrics(info.get("metrics") or {}) + _recipe(info.get("recipe"))
+    lines += _data(info.get("data") or {}) + _sources(info.get("sources") or ())
+    lines += _metrics(info.get("metrics") or {}) + _commands(info.get("commands") or ())
+    lines += _recipe(info.get("recipe"))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -115,6 +118,15 @@ def _data(data: Mapping[str, Any]) -> list[str]:
 
 def _joined(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _sources(sources: Sequence[str]) -> list[str]:
+    return ["## Sources and licences", "", *(f"- {_text(one)}" for one in sources), ""] if sources else []
+
+
+def _commands(commands: Sequence[str]) -> list[str]:
+    lines = [one_line(command).replace("```", "'''") for command in commands]
+    return ["## Made with", "", "```", *lines, "```", ""] if lines else []
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[str]:

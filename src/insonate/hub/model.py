@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -194,14 +194,23 @@ class Model:
                 rows.append(tokens.mean(1).float().cpu().numpy())  # B D
         return np.concatenate(rows)  # T D
 
-    def save_pretrained(self, folder: Path | str) -> Path:
+    def save_pretrained(
+        self, folder: Path | str, *, storage: Literal["float32", "float16"] = "float32"
+    ) -> Path:
         """Write the model folder; an earlier save in it is replaced as a whole, or stays, whatever fails.
 
         Where `files.write_folder` has to write the files one by one, the config is the last: should a fault
         fall between, loading refuses the folder until it is saved again.
 
+        Args:
+            folder: where to.
+            storage: of the real numbers; from 16 bits, half the size, loading makes 32 again, rounded.
+
         Returns:
             The folder.
+
+        Raises:
+            ModelError: a number is too large for 16 bits.
         """
         from safetensors.torch import save
 
@@ -209,6 +218,8 @@ class Model:
         state = {
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in whole.state_dict().items()
         }
+        if storage == "float16":
+            state = {name: _halved(name, tensor) for name, tensor in state.items()}
         stored = save(state, metadata={"format": "pt"})
         config = self.config().model_dump(mode="json")
         config["weights_sha256"] = hashlib.sha256(stored).hexdigest()
@@ -338,7 +349,8 @@ def load(source: Path | str, *, device: str = "cpu", **given: Any) -> Model:
     """A model from a local folder, an official checkpoint of a known family, or else from the hub.
 
     Args:
-        source: a model folder, a weights file, a folder with one, or a hub id.
+        source: a model folder, a weights file, a folder with one, the name of a model that came with the
+            package (`shipped.py`), or a hub id.
         device: where to.
         given: what is known of an official checkpoint and not in it: `family`, `heads`, `input_size`, …
             (docs/models/index.md); `probe`, the file of a probe of this encoder, and `probe_…`, what is known
@@ -442,6 +454,20 @@ def _make(config: ModelConfig) -> tuple[Backbone, Task | None, Parts]:
 
 def _numbers(tensors: Iterator[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """Real numbers in 16 bits; whole ones as they are.
+
+    Raises:
+        ModelError: one is too large for that.
+    """
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.to(torch.float16)
+    if not half.isfinite().all():
+        raise ModelError(name, "holds a number above 65504, the largest of 16 bits", "Store it in float32")
+    return half
 
 
 def _on(batch: Batch, device: str) -> Batch:

@@ -1,4 +1,4 @@
-"""The hub: find a model folder by its id, and what is needed to send one. The only place that talks to it."""
+"""Where a model folder is: here, in the package, or on the hub, which only this file talks to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 from insonate.errors import ModelError
 from insonate.hub.config import CONFIG, FILES
+from insonate.shipped import shipped_folder, shipped_names
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -25,7 +26,10 @@ class HubApi(Protocol):
 
 
 def find(source: Path | str) -> Path:
-    """The local folder of `source`; a hub id that is no local path is downloaded (JSON and safetensors only).
+    """The local folder of `source`: a path, the name of a shipped model, or what is downloaded for a hub id.
+
+    A folder of the same name counts before a shipped model. Of the hub only JSON, the card and safetensors
+    are taken.
 
     Raises:
         ModelError: neither a folder nor a hub id, or the hub cannot give it.
@@ -37,6 +41,8 @@ def find(source: Path | str) -> Path:
         return folder
     if folder.exists():
         raise ModelError(source, "is a file, not a model folder", "Give the folder that holds config.json")
+    if source in shipped_names():
+        return shipped_folder(str(source))
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise ModelError(
             source, "there is no such model folder", "Check the path, or give a hub id owner/name"

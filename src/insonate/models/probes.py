@@ -226,11 +226,16 @@ class GridProbeOptions(ProbeOptions):
 class GridProbe(nn.Module):
     """Mean of the tokens in each of a few cells of the picture, norm, and a linear layer on all of them."""
 
+    down: Tensor
+    across: Tensor
+
     def __init__(self, options: GridProbeOptions) -> None:
         super().__init__()
         self.config = options
         self.norm = nn.LayerNorm(options.width, eps=PROBE_EPS, elementwise_affine=False)
         self.final = nn.Linear(options.width * options.cells**2, options.outputs)
+        self.register_buffer("down", _averages(options.rows, options.cells), persistent=False)
+        self.register_buffer("across", _averages(options.columns, options.cells), persistent=False)
 
     def features(self, tokens: Tensor) -> Tensor:
         """Tokens B N D of one picture each → B F.
@@ -243,13 +248,22 @@ class GridProbe(nn.Module):
             raise ModelError(
                 "probe", f"{tokens.shape[1]} tokens are no {rows} × {columns}", "Give single pictures"
             )
-        grid = tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)  # B D h w
-        means = F.adaptive_avg_pool2d(grid, self.config.cells).flatten(2)  # B D cells²
-        return self.norm(means.transpose(1, 2)).flatten(1)  # B F
+        grid = tokens.reshape(-1, rows, columns, tokens.shape[-1])  # B h w D
+        means = torch.einsum("bhwd,ih,jw->bijd", grid, self.down.to(grid), self.across.to(grid))
+        return self.norm(means.flatten(1, 2)).flatten(1)  # B F
 
     def forward(self, tokens: Tensor, ignore: Tensor | None = None) -> Tensor:
         """Tokens B N D → B O; `ignore` is for probes of studies."""
         return self.final(self.features(tokens))
+
+
+def _averages(size: int, cells: int) -> Tensor:
+    """C N: makes means of N neighbours in each of C cells, as adaptive pooling does, which graphs lack."""
+    weights = torch.zeros(cells, size)
+    for cell in range(cells):
+        first, behind = cell * size // cells, -(-(cell + 1) * size // cells)
+        weights[cell, first:behind] = 1 / (behind - first)
+    return weights
 
 
 def _mean(tokens: Tensor, ignore: Tensor | None) -> Tensor:

@@ -2,9 +2,10 @@
 
 Shapes: B items, K points, H W input. Output values: B K 2 (x, y) in input pixels from the centre of the
 picture, so that a mirror is an exact change of sign; add (W - 1) / 2, (H - 1) / 2 for indices.
-Loss: smooth L1 on coordinates (in pixels of a picture of 256) plus the Jensen-Shannon divergence of the map
-from a Gaussian of one cell. Sources: Xu et al. 2022 (ViTPose, arXiv 2204.12484), head; Sun et al. 2018 (arXiv
-1711.08229) and Nibali et al. 2018 (DSNT, arXiv 1801.07372), decoding and loss; confidence, projection: ours.
+Loss: one of `point_losses` on coordinates (in pixels of a picture of 256) plus the Jensen-Shannon divergence
+of the map from a Gaussian of one cell. Sources: Xu et al. 2022 (ViTPose, arXiv 2204.12484), head; Sun et al.
+2018 (arXiv 1711.08229) and Nibali et al. 2018 (DSNT, arXiv 1801.07372), decoding and loss; confidence,
+projection: ours.
 A map that is nowhere three times the even one has no peak: its confidence is 0 and there is no point, which
 prediction and JSON say; in scores it stands in the middle of the picture, where such a map's mean lies.
 Several sets of points in one model: `tasks/biometry.py`.
@@ -21,7 +22,6 @@ import torch
 from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
 from insonate.data.pointsets import POINT_SETS
@@ -36,6 +36,7 @@ from insonate.models.heatmaps import jensen_shannon, mass_near, peak, probabilit
 from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.certainty import Certainty
+from insonate.tasks.point_losses import LOSSES
 from insonate.tasks.views import View, mean_of_views, points_back, views_of, with_views
 from insonate.tasks.weighted import item_weights, weighted_mean
 
@@ -53,8 +54,10 @@ class PointsOptions(TaskConfig):
 
     head_width: int = Field(default=256, ge=8, le=4096)
     """channels of the head's two transposed convolutions (ViTPose: 256)"""
-    js_weight: float = Field(default=1.0, ge=0.0)
-    """of the Jensen-Shannon term beside the coordinates"""
+    loss: Literal["smooth_l1", "l1", "wing", "euclidean"] = "smooth_l1"
+    """of coordinates: of each axis (smooth within a pixel; not; steeper near and flatter far), or distance"""
+    js_weight: float = Field(default=128.0, ge=0.0)
+    """of the Jensen-Shannon term; 128 is Nibali's 1, whose pictures are 2 wide and not 256"""
     pair_margin: float = Field(default=0.05, ge=0.0, lt=1.0)
     """a pair ordered by x or y may be met in either order if it differs less in it, relative to its length"""
     project: bool = True
@@ -156,8 +159,7 @@ class Keypoints(Task):
         wanted, visible = self._wanted(batch)  # B K 2, B K
         wanted = self._met_order(found.detach(), wanted)
         weights = visible * item_weights(batch)[:, None]  # B K
-        apart = functional.smooth_l1_loss(found, wanted, reduction="none", beta=1 / FRAME_PX)  # B K 2
-        coordinates = FRAME_PX * weighted_mean(apart.mean(dim=-1), weights)
+        coordinates = weighted_mean(LOSSES[self.config.loss](FRAME_PX * (found - wanted)), weights)
         divergence = weighted_mean(jensen_shannon(maps, wanted), weights)
         total = coordinates + self.config.js_weight * divergence
         return Losses(total, {"coordinates_px": coordinates.detach(), "js": divergence.detach()})
@@ -174,9 +176,13 @@ class Keypoints(Task):
 
     def located(self, maps: Tensor, views: tuple[View, ...], image: Tensor) -> Outputs:
         """Outputs of the maps VB K h w that were made of `views` of B pictures of the size of `image`."""
-        each = Located(*(part.view(len(views), -1, *part.shape[1:]) for part in _locate(maps)))
-        order = torch.arange(maps.shape[1], device=maps.device)
-        mirror = self.mirror.to(maps.device)
+        return self.fused(locate(maps), views, image)
+
+    def fused(self, found: Located, views: tuple[View, ...], image: Tensor) -> Outputs:
+        """The same of what their maps locate; `deploy.mirrored` does it for two views without torch."""
+        each = Located(*(part.view(len(views), -1, *part.shape[1:]) for part in found))
+        mirror = self.mirror.to(each.mass.device)
+        order = torch.arange(len(mirror), device=mirror.device)
         centres = points_back(each.centre, views, mirror)  # V B K 2
         centre = mean_of_views(centres)  # B K 2
         apart = mean_of_views((centres - centre).square().sum(dim=-1))  # B K
@@ -300,11 +306,6 @@ class Keypoints(Task):
             met[:, start : start + 2] = torch.where((unsure & better)[:, None, None], swapped, pair)
         return met
 
-    def _outputs(self, located: Located, image: Tensor) -> Outputs:
-        spread_px = FRAME_PX * located.variance.sqrt()  # B K
-        confidence = torch.exp(-spread_px / SPREAD_PX) * located.mass
-        return Outputs(located.centre * located.centre.new_tensor(image.shape[:-3:-1]), confidence)
-
     def _projected(self, points_xy: np.ndarray, meta: Meta) -> np.ndarray:
         measured = self.measured
         if measured is None or measured.project is None or not self.config.project:
@@ -332,7 +333,8 @@ class Keypoints(Task):
         )
 
 
-def _locate(maps: Tensor) -> Located:
+def locate(maps: Tensor) -> Located:
+    """Where the maps B K h w see their points, and how sure they are."""
     probs = probabilities(maps)  # B K h w
     centre = soft_argmax(probs)  # B K 2
     return Located(centre, variance(probs, centre), mass_near(probs, centre), peak(probs))
