@@ -96,7 +96,7 @@ class Cava(Painted):
         self.chest_mm = float(rng.uniform(12, 20))
         self.taper, self.waves = float(rng.uniform(-0.15, 0.25)), rng.uniform(0, 2 * math.pi, 3)
         self.branch_mm = float(rng.uniform(18, 24)), math.radians(rng.uniform(28, 55))
-        self.bend = float(rng.normal(0, 1.5))
+        self.bend = float(rng.normal(4, 1.5))  # away from the heart it turns to the spine
         self.clip_frames = math.ceil(self.fps / breathing.rate_hz) + 1  # a whole breath
 
     def own(self, x_mm: Array, z_mm: Array) -> tuple[Array, Array]:
@@ -109,7 +109,9 @@ class Cava(Painted):
     def half_mm(self, u: Array, width_mm: float) -> Array:
         """Half of the vein's width along it; `width_mm` at the site."""
         along = np.clip((u + SITE_MM) / 60, -2, 0.4)
-        wavy = 0.04 * np.sin(along * 6 + np.float32(self.waves[0])) - 0.04 * math.sin(self.waves[0])
+        first, second, _ = (float(wave) for wave in self.waves)
+        wavy = 0.07 * (np.sin(along * 6 + np.float32(first)) - math.sin(first))
+        wavy += 0.06 * (np.sin(along * 15 + np.float32(second)) - math.sin(second))
         return np.float32(0.5 * width_mm) * (1 - np.float32(self.taper) * along + wavy)
 
     def before(self, x_mm: Array, z_mm: Array, t_s: float) -> tuple[Array, Array]:
@@ -152,7 +154,7 @@ class Cava(Painted):
         canvas = Canvas(grid, -8 + 1.2 * low(x, z, 3.5, 20) + 1.6 * low(x, z, 15, 21), 0.48)
         self._vessels(canvas, x, z, u, v)
         self._behind(canvas, x, z, u, v)
-        wall = np.abs(v) - self.half_mm(u, self.breathing.widest_mm)
+        wall = np.abs(v) - self.half_mm(u, self.breathing.widest_mm) + 0.25 * low(x, z, 5, 43)
         vein = np.maximum(wall, u - 1)
         branch = self._branch(u, v)
         lumen = np.minimum(vein, branch)
@@ -165,11 +167,20 @@ class Cava(Painted):
         return canvas
 
     def _branch(self, u: Array, v: Array) -> Array:
-        """A hepatic vein that joins from the side of the probe."""
+        """Two hepatic veins that join from the side of the probe, bent, narrower the further away."""
         start, angle = self.branch_mm
-        stop = -start - 62 * math.cos(angle), -62 * math.sin(angle)
-        tube = segment_distance(u, v, (-start, 0.0), stop)
-        return tube - np.clip(0.22 * self.breathing.widest_mm * (1 + (u + start) / 90), 1.2, 4)
+        uneven = 0.5 * self.texture.low(u, v, 8, 42)
+        veins = []
+        for first, turn, share, bow in ((start, angle, 1.0, 7.0), (start + 15, 0.72 * angle, 0.7, -5.0)):
+            away = np.maximum(-u - np.float32(first), 0)
+            bent = v + np.float32(bow) * away * (60 - away) * np.float32(1 / 3600)
+            tube = segment_distance(
+                u, bent, (-first, 0.0), (-first - 62 * math.cos(turn), -62 * math.sin(turn))
+            )
+            wide = share * 0.24 * self.breathing.widest_mm * (1 - away / 75)
+            funnel = 1.5 * np.exp(-((away / 7) ** 2))
+            veins.append(tube - np.clip(wide, 1.0, 4.2) - funnel + uneven)
+        return np.minimum(*veins)
 
     def _vessels(self, canvas: Canvas, x: Array, z: Array, u: Array, v: Array) -> None:
         """Portal branches with bright walls, cut anyhow."""
@@ -193,7 +204,9 @@ class Cava(Painted):
     def _heart(self, canvas: Canvas, x: Array, z: Array, u: Array, v: Array) -> None:
         """Right atrium at the mouth, its wall, and the diaphragm with lung beyond."""
         low = self.texture.low
-        atrium = ellipse_distance(u - 21, v + 6, 21, 19)
+        # a second lobe and an uneven wall, so that it is no circle
+        atrium = np.minimum(ellipse_distance(u - 20, v + 5, 20, 17), ellipse_distance(u - 31, v + 15, 17, 14))
+        atrium += 1.1 * low(x, z, 10, 41)
         outer = atrium - 2.5
         open_ = np.abs(v) < self.half_mm(u, self.breathing.widest_mm)
         dome = u - 4 - 0.012 * (v + 10) ** 2 + 2 * low(x, z, 15, 31)

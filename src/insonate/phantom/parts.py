@@ -89,6 +89,7 @@ def claim(out: Path, wish: Mapping[str, Any]) -> None:
         InsonateError: `out` holds another wish, or files of something else.
     """
     told = json.dumps(wish, indent=1) + "\n"
+    writable(out)
     try:
         there = json.loads((out / WISH).read_text())
     except FileNotFoundError:

@@ -216,9 +216,10 @@ class Plane(Scene[HeartCache]):
         wall += 9 * grid.along_beam(d.epi) ** 2 - 4.5
         np.add(level, wall, out=level, where=t.MUSCLE.take(classes))
         # trabeculae and the moderator band are muscle within the cavity: seen, but not cut out of its mask
-        rough = (np.maximum(d.moderator, d.rv) < 0) | (d.rv > around.rough_rv)
+        mouth = np.float32(4 * self.chambers.anatomy.scale)  # nothing of it where a valve opens
+        rough = (np.maximum(d.moderator, d.rv) < 0) | ((d.rv > around.rough_rv) & (d.ra > mouth))
         rough &= label == t.RV
-        rough |= (d.lv > around.rough_lv) & (label == t.LV)
+        rough |= (d.lv > around.rough_lv) & (label == t.LV) & (d.la > mouth)
         wall += t.LEVEL_DB[t.MYOCARDIUM] - 3
         np.copyto(level, wall, where=rough)
         atrium = 9 * grid.along_beam(atria) ** 2
@@ -226,7 +227,7 @@ class Plane(Scene[HeartCache]):
         np.add(level, atrium, out=level, where=(label == t.WALL) & (atria < d.rv))
         atrium += t.LEVEL_DB[t.WALL] - 3
         fringe = (label == t.LA) | (label == t.RA)
-        fringe &= atria > around.rough_atria
+        fringe &= (atria > around.rough_atria) & (np.minimum(d.lv, d.rv) > mouth)
         np.copyto(level, atrium, where=fringe)
         # the sac shows where the beam meets it, and not as a ring
         sac = 12 * grid.along_beam(d.heart) ** 2
@@ -244,11 +245,14 @@ class Plane(Scene[HeartCache]):
     def _echoes(self, d: Distances, leaflet: Array, cache: HeartCache) -> Array:
         """R L: specular echoes of surfaces that meet the beam head-on."""
         grid, rows = cache.grid, cache.rows
-        ventricle = np.minimum(d.lv, d.rv)
+        # of all blood together: where it flows from one room into the next there is no surface
+        ventricle = np.minimum(np.minimum(d.lv, d.rv), d.lvot)
         vessel = np.minimum(np.minimum(d.aorta, d.pulmonary), np.minimum(d.la, d.ra))
         vessel = np.minimum(vessel, d.cava)
-        spec = 0.8 * _surface(ventricle, 0.7) * _power(grid.along_beam(ventricle), 4)
-        spec += 0.55 * _surface(vessel, 0.7) * _power(grid.along_beam(vessel), 5)
+        lumen = np.minimum(ventricle, vessel)
+        cosine = grid.along_beam(lumen)
+        spec = _surface(lumen, 0.7) * _power(cosine, 4)
+        spec *= np.where(ventricle < vessel, np.float32(0.8), np.float32(0.55) * cosine)
         outer = d.heart - np.float32(self.chambers.anatomy.effusion_mm)
         spec += 1.9 * _surface(outer - 1, 0.9) * _power(grid.along_beam(outer), 7)
         if rows.stop > rows.start:
