@@ -81,7 +81,10 @@ def test_a_signal_saves_and_exits_with_0_and_the_same_command_ends_in_the_same_b
 def test_a_signal_to_the_command_itself_ends_it_cleanly(folder, number):
     command = [sys.executable, "-m", "insonate", "train", "tiny.yaml", "optim.epochs=100000", "--out", "run"]
     child = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    while child.poll() is None and not list((folder / "run/checkpoints").glob("step-*")):
+    deadline = time.monotonic() + 300
+    while not list((folder / "run/checkpoints").glob("step-*")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     child.send_signal(number)
     _, told = child.communicate(timeout=60)
