@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
-import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from copies import cut as cut_at
+from copies import pictures, recoded
 from PIL import Image, ImageDraw
 
 from insonate.cli import main
@@ -25,14 +25,6 @@ def speckle(seed, hw=(120, 160)):
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 120, (20, 30)).astype(np.uint8))
     return np.asarray(small.resize(hw[::-1], Image.Resampling.BICUBIC))
-
-
-def recoded(picture, quality=60, scale=0.7):
-    content = io.BytesIO()
-    image = Image.fromarray(picture)
-    image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
-    image.save(content, "JPEG", quality=quality)
-    return np.asarray(Image.open(content))
 
 
 @pytest.fixture
@@ -73,26 +65,15 @@ def test_copies_are_near_and_other_pictures_are_not():
 @pytest.mark.parametrize("margins", [(0.02,) * 4, (0.05,) * 4, (0.0, 0.08, 0.04, 0.0)])
 @pytest.mark.parametrize("scale", [1.0, 0.8])
 def test_cut_copies_are_near(shared_data, margins, scale):
-    with zipfile.ZipFile(shared_data / "hc18_landmarks" / "hc18_half.zip") as file:
-        names = [n for n in file.namelist() if n.endswith("HC.png") and "mask" not in n.lower()][:24]
-        pictures = [np.asarray(Image.open(io.BytesIO(file.read(name))).convert("L")) for name in names]
-    height, width = pictures[3].shape
-    left, top, right, bottom = margins
-    cut = pictures[3][int(top * height) : height - int(bottom * height)]
-    cut = cut[:, int(left * width) : width - int(right * width)]
-    if scale != 1 and left == top == right == bottom:  # an uneven cut is found where it keeps its size
+    heads = pictures(shared_data, "HC18", 24)
+    cut = cut_at(heads[3], *margins)
+    if scale != 1 and len(set(margins)) == 1:  # an uneven cut is found where it keeps its size
         cut = recoded(cut, scale=scale)
-    assert near_pairs([likeness(picture) for picture in [*pictures, cut]]) == [(3, 24)]
+    assert near_pairs([likeness(picture) for picture in [*heads, cut]]) == [(3, 24)]
 
 
 def test_other_patients_of_one_scanner_are_not_near(shared_data):
-    kept, names = [], []
-    with zipfile.ZipFile(shared_data / "camus_4ch" / "camus4ch_256.zip") as file:
-        for name in [n for n in file.namelist() if n.startswith("images/") and "_ED" in n][:100]:
-            with Image.open(io.BytesIO(file.read(name))) as image:
-                kept.append(likeness(np.asarray(image.convert("L"))))
-            names.append(name)
-    assert near_pairs(kept) == []
+    assert near_pairs([likeness(picture) for picture in pictures(shared_data, "CAMUS", 100)]) == []
 
 
 class Tags(HTMLParser):
