@@ -288,6 +288,34 @@ def test_psfhs_planes_become_one_picture(tmp_path):
         ADAPTERS["psfhs"](tmp_path / "in", tmp_path / "again")
 
 
+def test_jnu_ifm_levels_are_ours_and_a_video_is_a_patient(tmp_path):
+    root = tmp_path / "in" / "JNU-IFM"
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:9, 5:20], mask[20:40, 20:50] = 7, 8
+    for video in ("20190909T155747", "20190916T104520"):
+        for frame in (0, 12):
+            picture(root / video / "image" / f"{video}_{frame}.png")
+            media.write_png(root / video / "mask" / f"{video}_{frame}_mask.png", mask)
+            picture(root / video / "mask_enhance" / f"{video}_{frame}_mask_enhance.png")
+        (root / video / "framelabel.csv").write_text("frame_id,frame_label\n0,3\n12,6\n")
+    (root / video / "mask" / f"{video}_0_mask.png").unlink()
+    manifest = ADAPTERS["jnu_ifm"](tmp_path / "in", tmp_path / "out")
+    assert [row["label"] for row in manifest.rows] == ["none", "symphysis and head"] * 2
+    assert [row["patient_id"] for row in manifest.rows] == ["20190909T155747"] * 2 + ["20190916T104520"] * 2
+    assert [bool(row["mask_path"]) for row in manifest.rows] == [True, True, False, True]
+    ours = media.read_frames(manifest.file(manifest.rows[1], "mask_path"))[0]
+    assert np.array_equal(ours, np.where(mask > 0, np.clip(mask, 6, 8) - 6, 0))
+    (root / video / "framelabel.csv").write_text("frame_id,frame_label\n0,9\n")
+    with pytest.raises(ManifestError, match="holds the label '9'"):
+        ADAPTERS["jnu_ifm"](tmp_path / "in", tmp_path / "again")
+    (root / video / "framelabel.csv").unlink()
+    media.write_png(root / video / "mask" / f"{video}_12_mask.png", mask + 1)
+    with pytest.raises(ManifestError, match="holds the level 1, not 0, 7 and 8"):
+        ADAPTERS["jnu_ifm"](tmp_path / "in", tmp_path / "again")
+    with pytest.raises(ManifestError, match="holds no folder of a video"):
+        ADAPTERS["jnu_ifm"](root / video / "mask", tmp_path / "again")
+
+
 def test_fugc_has_masks_where_it_has_labels(tmp_path):
     root = tmp_path / "in" / "dataset"
     for folder, name in (("train/labeled_data", "1"), ("train/unlabeled_data", "2"), ("val", "3")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from insonate.data.adapters import shared
-from insonate.data.adapters.birth import fugc, psfhs
+from insonate.data.adapters.birth import fugc, jnu_ifm, psfhs
 from insonate.data.adapters.busi import busi
 from insonate.data.adapters.echonet import echonet_dynamic, echonet_lvh, echonet_pediatric
 from insonate.data.adapters.fetal import fetal_planes_db, hc18
@@ -115,6 +115,11 @@ ADAPTERS: dict[str, Adapter] = {
         make=shared.hip_radoss, licence="CC BY-NC-SA 3.0", items=3, size="3 MB",
         citation="Radiopaedia cases of Alwakkaa, Ranchod and Thibodeau; masks of Retuve",
         where="https://github.com/radoss-org/radoss-creative-commons",
+    ),
+    "jnu_ifm": Adapter(
+        make=jnu_ifm, licence="as its page says", size="6224 frames",
+        citation="Lu et al. 2022, Data in Brief 41:107904, doi 10.1016/j.dib.2022.107904",
+        where="https://figshare.com/articles/dataset/JNU-IFM/14371652",
     ),
     "multicentre_biometry": Adapter(
         make=multicentre_biometry, items=4513, size="1 GB",
