@@ -175,7 +175,8 @@ def _best_known(areas: Areas, known: list[Params]) -> tuple[Params, float]:
     """The known sector of least cost, and its overlap."""
     scale = min(1.0, FINE_PX / max(areas.echoes.shape))
     fine = Areas(*(_resized(area, scale) for area in areas))
-    best = min(known, key=lambda params: _cost("fan", scaled("fan", params, scale), fine))
+    cost = _Cost("fan", fine)
+    best = min(known, key=lambda params: cost(scaled("fan", params, scale)))
     return best, _overlap("fan", scaled("fan", best, scale), fine)
 
 
@@ -185,7 +186,7 @@ def _best_fan(areas: Areas) -> tuple[Params, float]:
     coarse_scale, fine_scale = (min(1.0, side / largest) for side in (COARSE_PX, FINE_PX))
     coarse, fine = (Areas(*(_resized(a, scale) for a in areas)) for scale in (coarse_scale, fine_scale))
     starts = [_refined("fan", seed, coarse, (6.0, 0.08)) for seed in _fan_starts(coarse.echoes > 0.5)]
-    start = min(starts, key=lambda params: _cost("fan", params, coarse))
+    start = min(starts, key=_Cost("fan", coarse))
     start = scaled("fan", scaled("fan", start, 1 / coarse_scale), fine_scale)
     fan = _refined("fan", start, fine, (1.5, 0.02))
     return scaled("fan", fan, 1 / fine_scale), _overlap("fan", fan, fine)
@@ -253,35 +254,70 @@ def _refined(shape: str, start: Params, areas: Areas, steps: tuple[float, float]
     """The parameters near `start` at the least cost; first steps of so many pixels and radians."""
     simplex = np.vstack([start, start + np.diag(np.where(_LENGTHS[shape], steps[0], steps[1]))])
     options = {"initial_simplex": simplex, "maxfev": 50 * len(start), "xatol": 0.02, "fatol": 1e-5}
-    found = optimize.minimize(lambda p: _cost(shape, p, areas), start, method="Nelder-Mead", options=options)
+    found = optimize.minimize(_Cost(shape, areas), start, method="Nelder-Mead", options=options)
     return found.x
 
 
-def _cost(shape: str, params: Params, areas: Areas) -> float:
-    drawn = _soft(shape, params, areas.echoes.shape)
-    total, echoes, black = areas.echoes.sum(), (drawn * areas.echoes).sum(), (drawn * areas.black).sum()
-    neutral = drawn.sum() - echoes - black
-    tilt = TILT_COST * abs(float(params[2] + params[3])) if shape == "fan" else 0.0
-    return tilt + float((OUTSIDE_COST * (total - echoes) + black + NEUTRAL_COST * neutral) / total)
+class _Cost:
+    """What an outline costs, as a function of its parameters: called thousands of times for a picture."""
+
+    def __init__(self, shape: str, areas: Areas) -> None:
+        echoes, black = (np.asarray(area, np.float32) for area in areas)
+        self._shape, self._canvas = shape, _Canvas(echoes.shape)
+        total = echoes.sum()
+        self._price = (
+            (1 - NEUTRAL_COST) * black - (OUTSIDE_COST + NEUTRAL_COST) * echoes + NEUTRAL_COST
+        ) / total
+        self._price = self._price.ravel()
+
+    def __call__(self, params: Params) -> float:
+        tilt = TILT_COST * abs(float(params[2] + params[3])) if self._shape == "fan" else 0.0
+        return tilt + OUTSIDE_COST + float(self._canvas.draw(self._shape, params).ravel() @ self._price)
+
+
+class _Canvas:
+    """Outlines in pictures of one size; their pixels are written over by the next."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        self._y, self._x = (np.arange(side, dtype=np.float64) for side in size[:2])
+        self._inside, self._other = np.empty(size, np.float32), np.empty(size, np.float32)
+
+    def draw(self, shape: str, params: Params) -> Soft:
+        """H W in 0 to 1: how much of each pixel lies within, so that parts of a pixel count."""
+        x, y, inside = self._x, self._y, self._inside
+        left, top, right, bottom = params[-4:]
+        across_box, down_box = np.minimum(x - left, right - x - 1), np.minimum(y - top, bottom - y - 1)
+        np.minimum(_single(across_box), _single(down_box)[:, None], out=inside)
+        inside += 0.5
+        if shape == "fan":
+            self._narrow(x - params[0], y - params[1], *params[2:6].tolist())
+        inside += 0.5
+        np.maximum(inside, 0, out=inside)
+        return np.minimum(inside, 1, out=inside)
+
+    def _narrow(
+        self, across: Params, down: Params, left_rad: float, right_rad: float, near_px: float, far_px: float
+    ) -> None:
+        """To the signed distances in px from the two beams and the two arcs."""
+        inside, other = self._inside, self._other
+        for side, angle in ((1, left_rad), (-1, right_rad)):
+            columns, rows = side * math.cos(angle) * across, -side * math.sin(angle) * down
+            np.minimum(inside, np.add(_single(columns), _single(rows)[:, None], out=other), out=inside)
+        np.add(_single(across * across), _single(down * down)[:, None], out=other)
+        np.sqrt(other, out=other)
+        other -= near_px
+        np.minimum(inside, other, out=inside)
+        np.subtract(far_px - near_px, other, out=other)
+        np.minimum(inside, other, out=inside)
+
+
+def _single(values: Params) -> Soft:
+    return values.astype(np.float32)
 
 
 def _soft(shape: str, params: Params, size: tuple[int, ...]) -> Soft:
-    """H W in 0 to 1: how much of each pixel lies within, so that parts of a pixel count."""
-    y, x = np.ogrid[: size[0], : size[1]]
-    left, top, right, bottom = params[-4:]
-    across_box, down_box = np.minimum(x - left, right - x - 1), np.minimum(y - top, bottom - y - 1)
-    inside = np.minimum(across_box, down_box) + 0.5
-    if shape == "fan":
-        across, down = x - params[0], y - params[1]
-        radius = np.hypot(across, down)
-        # signed distances in px from the two beams and the two arcs
-        beams = np.minimum(
-            across * math.cos(params[2]) - down * math.sin(params[2]),
-            -across * math.cos(params[3]) + down * math.sin(params[3]),
-        )
-        arcs = np.minimum(radius - params[4], params[5] - radius)
-        inside = np.minimum(inside, np.minimum(beams, arcs))
-    return np.clip(inside + 0.5, 0, 1).astype(np.float32)
+    """H W in 0 to 1: how much of each pixel lies within."""
+    return _Canvas(size).draw(shape, params)
 
 
 def _overlap(shape: str, params: Params, areas: Areas) -> float:
