@@ -36,9 +36,13 @@ HEAD = """# Published encoders on a CPU
 
 Random weights, fp32, {machine}; CPU time while other work ran
 on the machine: the least of three forwards after a first one; above 400 GFLOPs of one after it, above 5000 of
-the only one. Peak memory is that of the whole process with Python and torch. GFLOPs: all products, two each;
-GMACs: layers alone. –: not run; the largest has {largest} GFLOPs, about {minutes} minutes on one core.
-Made by `python benchmarks/backbones.py`.
+the only one. GFLOPs: all products, two each; GMACs: layers alone. Peak memory is the largest resident size
+(`ru_maxrss`) of a process of its own while it builds the encoder and runs all forwards: Python and torch
+(SonoNet's row is little more), the weights, what a forward holds, and from a second forward on a second copy
+of each weight of at most 2²² numbers in oneDNN's order (`models/dense.py`): so a ViT-L that was run once, on
+eight clips, shows less than one that was run twice, on one.
+–: not run; the largest has {largest} GFLOPs, about {minutes} minutes on one core. Made by
+`python benchmarks/backbones.py`.
 
 | encoder | input | params M | GFLOPs | GMACs | ms, batch 1 | MiB | ms, batch 8 | MiB |
 |---|---|---|---|---|---|---|---|---|

@@ -14,9 +14,11 @@ import insonate
 from insonate.errors import ModelError
 from insonate.hub import write_official
 from insonate.models import build_backbone, load_official
-from insonate.models.layouts import bundle_of, recognise
+from insonate.models.layouts import Exportable, bundle_of, recognise
 from insonate.models.official import convert
+from insonate.models.parts import build_part
 from insonate.models.positions import TABLES, sincos_2d
+from insonate.models.probes import export_probe
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -151,6 +153,37 @@ def test_every_size_of_videomae_is_known_by_its_shapes(size) -> None:
     made, _, report = known(state, "")
     assert (report.layout, made.position, made.heads) == ("videomae", "sinusoid", heads)
     assert (made.spec.patch, made.spec.frames, made.spec.input_size) == ((2, 16, 16), 16, (224, 224))
+
+
+PROBES = {  # width, parameters of encoders' probes of 4 blocks and 1 in millions (echojepa.md 2.1)
+    "L": (1024, 49.3, 11.6), "H": (1280, None, None), "g": (1408, 93.3, 21.8), "G": (1664, None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [4, 1])
+@pytest.mark.parametrize("size", PROBES)
+def test_every_size_of_attentive_probe_is_known_by_its_shapes(size, depth) -> None:
+    width, *millions = PROBES[size]
+    options = {"name": "attentive_probe", "width": width, "depth": depth, "outputs": 174, "heads": 16}
+    with torch.device("meta"):
+        made = build_part(options)
+    state = dict(made.state_dict())
+    whole = Exportable(
+        backbone={}, state={}, parts={"probe": state}, part_options={"probe": {"final": "linear"}}
+    )
+    theirs = {f"module.{name}": tensor for name, tensor in export_probe(whole).items()}
+    assert "module.pooler.cross_attention_block.xattn.kv.weight" in theirs
+    bundle = bundle_of({"classifiers": [theirs, theirs], "opt": [], "epoch": 20}, Path("x.pt"))
+    converted, report = convert(bundle, recognise(bundle), {"which": 1})
+    found = converted.parts["probe"]
+    assert {name: tensor.shape for name, tensor in found.state.items()} == {
+        n: t.shape for n, t in state.items()
+    }
+    assert [found.options[name] for name in ("heads", "depth", "outputs", "mlp_ratio")] == [16, depth, 174, 4]
+    count = millions[depth == 1]
+    own = sum(p.numel() for name, p in made.named_parameters() if not name.startswith("final"))
+    assert count is None or own / 1e6 == pytest.approx(count, abs=0.06)
+    assert report.layout == "probe_sweep"
 
 
 def written_out(grid: tuple[int, int, int], width: int, *, even: bool) -> torch.Tensor:

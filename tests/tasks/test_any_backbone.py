@@ -81,6 +81,30 @@ def test_any_backbone_trains_with_any_task_under_any_protocol(family, task, prot
         assert made.predict(given).values.isfinite().all()
 
 
+@pytest.mark.parametrize("task", TASKS.names())
+@pytest.mark.parametrize("family", [name for name, o in FAMILIES.items() if "frames" in o])
+def test_video_backbones_train_on_clips_with_any_task(family, task) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone({**FAMILIES[family], "input_size": [SIZE, SIZE]})
+    made = ready(build_task(backbone, {"name": task, **TASK_OPTIONS[task]})).train()
+    optimiser = torch.optim.AdamW(made.parameters(), lr=1e-3)
+    given = batch(4, SIZE)
+    moving = torch.linspace(0.5, 1.5, backbone.spec.frames)[:, None, None, None]
+    given["image"] = given["image"][:, None] * moving  # B T C H W
+    first = backbone.layers()[0]
+    before = {name: p.detach().clone() for name, p in first.named_parameters()}
+    for _ in range(2):
+        loss = made(given).total
+        assert math.isfinite(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert any(not torch.equal(p, before[name]) for name, p in first.named_parameters())
+    made.eval()
+    with torch.no_grad():
+        assert made.predict(given).values.isfinite().all()
+
+
 def test_every_family_is_here() -> None:
     families = {options["name"] for options in FAMILIES.values()}
     named = {"vit_", "vjepa_", "videomae_", "convnext_", "tinyusfm", "usfm"}  # sizes of `vit` and `convnext`

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from insonate.errors import WeightsError
 from insonate.models.backbone import BACKBONES
+from insonate.models.conventions import Conventions
 from insonate.models.layouts import Bundle, Exportable, exports, register, strip, tensors_of
 from insonate.models.parts import PARTS
 from insonate.models.positions import TABLES, ClipGrid
@@ -81,6 +82,8 @@ class VideoOptions(VitOptions):
     frames: int = Field(default=16, ge=1, le=1024)
     tubelet: int = Field(default=2, ge=1, le=64)
     position: Literal["rope", "rope_paired", "sincos_3d", "sincos_3d_even"] = "rope"
+    conventions: Conventions = "vjepa"
+    """how media become its input: see docs/models/index.md"""
 
 
 @BACKBONES.register("vjepa_large", config=VideoOptions)

@@ -54,7 +54,8 @@ PUBLISHED = (
         license="MIT", weights="dl.fbaipublicfiles.com/vjepa2/vjepa2_1_vitl_dist_vitG_384.pt",
     ),
     Published(
-        name="EchoJEPA-L", family="echojepa", options={"name": "vjepa_large", "input_size": [224, 224]},
+        name="EchoJEPA-L", family="echojepa",
+        options={"name": "vjepa_large", "input_size": [224, 224], "conventions": "echojepa"},
         license="see its repository", weights="github.com/bowang-lab/EchoJEPA",
     ),
     Published(

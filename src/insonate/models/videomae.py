@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from insonate.models.backbone import BACKBONES
+from insonate.models.conventions import Conventions
 from insonate.models.jepa import IMAGE_SIZES
 from insonate.models.layouts import Bundle, Exportable, exports, register
 from insonate.models.vit import Position, VisionTransformer, VitOptions
@@ -43,6 +44,8 @@ class VideoMaeOptions(VitOptions):
     tubelet: int = Field(default=2, ge=1, le=64)
     position: Position = "sinusoid"
     resize_position: Literal["recompute", "interpolate"] = "interpolate"
+    conventions: Conventions = "videomae"
+    """how media become its input: see docs/models/index.md"""
 
 
 @BACKBONES.register("videomae_base", config=VideoMaeOptions)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from insonate.errors import WeightsError
 from insonate.models.backbone import BACKBONES, Tokens, as_clip
+from insonate.models.conventions import Conventions
 from insonate.models.layouts import Bundle, Exportable, exports, register, strip, tensors_of
 from insonate.models.parts import PARTS
 from insonate.models.positions import ClipGrid
@@ -47,6 +48,8 @@ class LeveledOptions(CustomVitOptions):
     tubelet: int = Field(default=2, ge=1, le=64)
     position: Literal["rope", "rope_paired"] = "rope_paired"
     final_norm: bool = False
+    conventions: Conventions = "vjepa"
+    """how media become its input: see docs/models/index.md"""
     levels: int = Field(default=4, ge=1, le=16)
     """evenly spaced blocks that are normed apart, the last one included"""
     joined: int | None = Field(default=None, ge=1, le=16)
