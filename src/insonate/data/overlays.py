@@ -136,36 +136,44 @@ def _letters(plane: Plane, look: _Look, colour: Plane, flow: Mask) -> list[_Lett
     around = ndimage.grey_opening(plane, size=(7, 7))
     ink = (plane >= look.least) & (plane - around >= look.edge)
     labels, _ = ndimage.label(ink, np.ones((3, 3)))
-    tallest = _tallest(plane)
+    tallest, any_flow = _tallest(plane), bool(flow.any())
     found = []
     for number, slices in enumerate(ndimage.find_objects(labels), 1):
         sides = [part.stop - part.start for part in slices]
         if max(sides) < 2 or max(sides) > LONGEST * tallest:
             continue
         shape = labels[slices] == number
-        if _is_scale(colour[slices][shape], in_flow=flow[slices][shape].mean() > 0.5):
+        inked = colour[slices][shape]
+        in_flow = any_flow and bool(flow[slices][shape].mean() > 0.5)
+        if _is_scale(inked, in_flow=in_flow):
             continue
         sure = max(sides) >= LEAST_PX and min(sides) <= tallest and _is_inked(shape, slices, plane, look)
-        found.append(_letter(shape, slices, plane, colour, flow, sure=sure))
+        found.append(_letter(shape, slices, plane, inked, in_flow=in_flow, sure=sure))
         if len(found) > MOST_LETTERS:
             return []
     return found
 
 
 def _letter(
-    shape: Mask, slices: tuple[slice, slice], plane: Plane, colour: Plane, flow: Mask, *, sure: bool
+    shape: Mask, slices: tuple[slice, slice], plane: Plane, inked: Plane, *, in_flow: bool, sure: bool
 ) -> _Letter:
+    """`inked`: N or N 3, the colours of its pixels."""
     top, left = slices[0].start, slices[1].start
     y, x = np.nonzero(shape)
     points = np.empty((len(x), 2), np.int64)
     points[:, 0], points[:, 1] = x + left, y + top
-    inked = colour[slices][shape]
     return _Letter(
         left=left, top=top, right=slices[1].stop, bottom=slices[0].stop,
-        ink=float(np.median(plane[slices][shape])) if sure else 0.0,
-        rgb=tuple(np.median(inked, 0)) if sure and inked.ndim == 2 else (),
-        in_flow=bool(flow[slices][shape].mean() > 0.5), points=points, sure=sure,
+        ink=float(_median(plane[slices][shape])) if sure else 0.0,
+        rgb=tuple(_median(inked)) if sure and inked.ndim == 2 else (),
+        in_flow=in_flow, points=points, sure=sure,
     )  # fmt: skip
+
+
+def _median(values: Plane) -> Any:
+    """Along the first axis, as NumPy's, whose checks take longer than the few values of a letter."""
+    values = np.sort(values, axis=0)
+    return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
 
 
 def _is_inked(shape: Mask, slices: tuple[slice, slice], plane: Plane, look: _Look) -> bool:
@@ -174,14 +182,16 @@ def _is_inked(shape: Mask, slices: tuple[slice, slice], plane: Plane, look: _Loo
     height, width = bottom - top, right - left
     inner = plane[slices][shape]
     thin = 3 * min(width, height) <= max(width, height)  # an I fills its box
-    if inner.std() > look.spread or not (thin or 0.1 <= shape.mean() <= 0.95):
+    if not (thin or 0.1 <= shape.mean() <= 0.95) or inner.std() > look.spread:
         return False
-    padded_shape = np.pad(shape, 2)
+    padded_shape = np.zeros((height + 4, width + 4), bool)
+    padded_shape[2:-2, 2:-2] = shape
     near = _spread(padded_shape)
     ring = _spread(near) & ~near
-    padded = np.pad(plane[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2],
-                    _lacking(slices, plane.shape), mode="edge")  # fmt: skip
-    return bool(np.median(inner) - np.median(padded[ring]) >= look.edge)
+    around = plane[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2]
+    if around.shape != ring.shape:
+        around = np.pad(around, _lacking(slices, plane.shape), mode="edge")
+    return bool(_median(inner) - _median(around[ring]) >= look.edge)
 
 
 def _spread(mask: Mask) -> Mask:
@@ -206,9 +216,12 @@ def _is_scale(inked: npt.NDArray[np.int16], *, in_flow: bool) -> bool:
     """Whether colours (N 3) run through a scale, as those of Doppler; a pen has one hue, dim at its edges."""
     if inked.ndim == 1:
         return False
-    low, middle, high = np.sort(inked, -1).T
+    low, high = inked.min(-1), inked.max(-1)
+    if _median(high - low) <= SATURATED:
+        return False
+    middle = inked.sum(-1) - low - high
     hue = (high - middle) / np.maximum(high, 1)
-    return bool(np.median(high - low) > SATURATED and hue.std() > (SCALE_IN_FLOW if in_flow else SCALE))
+    return bool(hue.std() > (SCALE_IN_FLOW if in_flow else SCALE))
 
 
 def _flow(colour: Plane, told: Sequence[Box]) -> Mask:
