@@ -79,6 +79,9 @@ def test_age_of_all_fetuses_can_be_asked_for():
         ({"kind": "fetal", "views": ("A4C",)}, "of hearts"),
         ({"kind": "cava", "size": 2048, "formats": ("mp4",)}, "clips of 2048 px"),
         ({"kind": "head", "size": 100_000}, "100000 px"),
+        ({"kind": "heart", "patients": 10**9}, "10000000000 pictures"),
+        ({"kind": "breast", "patients": 10**6, "images_per_patient": 10**6}, "memory"),
+        ({"kind": "heart", "views": ("A4C", "A4D")}, "no view 'A4D'"),
     ],
 )
 def test_what_cannot_be_made_is_told(changes, told):

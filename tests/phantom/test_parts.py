@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pydicom
 import pytest
 
+from insonate.data import shards
 from insonate.data.media import probe
 from insonate.errors import InsonateError
 from insonate.phantom import generate, parts
@@ -55,6 +59,27 @@ def test_an_interrupted_set_goes_on_and_ends_as_if_nothing_had_been(stopped, who
     assert [job.order.patient for job in made] == [2, 3, 4]
     assert len(manifest) == 5
     assert digests(stopped) == whole
+
+
+def test_a_killed_command_goes_on_and_its_shards_hold_all_frames(tmp_path):
+    wish = WISH | {"patients": 24}  # so many that the kill comes before the last
+    out, words = tmp_path / "set", ["-m", "insonate", "data", "phantom"]
+    for name, value in wish.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    command = [sys.executable, *words, str(out), "--workers", "1"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not list((out / "parts").glob("*.json")) and run.poll() is None:
+            time.sleep(0.005)
+    finally:
+        run.kill()
+        run.wait()
+    assert not (out / "manifest.parquet").exists()
+    manifest = generate(out, **wish)
+    generate(tmp_path / "whole", **wish)
+    assert digests(out) == digests(tmp_path / "whole")
+    packed = shards.shard(manifest, tmp_path / "shards", workers=1)
+    assert len(packed.manifest) == len(manifest)
 
 
 def test_a_finished_set_is_not_made_again(stopped, monkeypatch):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from insonate.errors import InsonateError
 from insonate.phantom.physics import Array
 
 LesionClass = Literal["benign", "malignant"]
@@ -53,7 +54,14 @@ class Lesion:
 
     @classmethod
     def draw(cls, lesion_class: LesionClass, rng: np.random.Generator) -> Lesion:
-        """A lesion of the class."""
+        """A lesion of the class.
+
+        Raises:
+            InsonateError: no class is called so.
+        """
+        if lesion_class not in CLASSES:
+            what = f"there is no lesion {lesion_class!r}"
+            raise InsonateError("phantom lesion", what, f"Choose one of {', '.join(CLASSES)}")
         bad = dict.fromkeys(GROUPS, lesion_class == "malignant")
         if rng.random() < SWAPPED:
             for group in rng.choice(GROUPS, 2, replace=False):

@@ -16,6 +16,8 @@ from insonate.phantom.items import Order
 
 HEART = "heart"
 FORMATS = {"png": ".png", "mp4": ".mp4", "dicom": ".dcm"}
+MOST_PICTURES = 2_000_000
+"""of one set: their list is held in memory"""
 CLIP_SIZE = 1024
 """largest of a clip: a beat at 120 frames a second stays below 300 MB"""
 SPLITS = ("train", "train", "val", "train", "test", "train", "train")
@@ -60,9 +62,20 @@ class PhantomSet:
         if self.patients < 1 or (self.images_per_patient is not None and self.images_per_patient < 1):
             what = f"{self.patients} patients with {self.images_per_patient or 2} pictures each"
             raise InsonateError(where, what, "Ask for at least one of each")
+        pictures = self.patients * self._pictures_of_one()
+        if pictures > MOST_PICTURES:
+            what = f"{pictures} pictures in one set are more than memory holds the list of"
+            raise InsonateError(where, what, f"Ask for at most {MOST_PICTURES}, or for several sets")
         self._check_media(where)
         self._check_scenes(where)
         self._check_hearts("phantom heart")
+
+    def _pictures_of_one(self) -> int:
+        """Of a patient with nothing missing."""
+        several = len(self.views) if self.kind == HEART else len(KINDS[self.kind].scenes)
+        if self.kind == HEART or KINDS[self.kind].whole:
+            return several * (self.images_per_patient or 1)
+        return self.images_per_patient or 2
 
     def _check_media(self, where: str) -> None:
         size, formats = self.size, self.formats

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from insonate import __version__
 from insonate.errors import InsonateError
-from insonate.files import atomic_write, lock
+from insonate.files import atomic_write, lock, writable
 from insonate.phantom.heart import HeartItem, HeartOrder, render_heart
 from insonate.phantom.heart.truth import TASKS
 from insonate.phantom.items import Item, labelled, render

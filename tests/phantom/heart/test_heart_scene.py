@@ -221,11 +221,16 @@ def test_poses_are_rigid_and_an_impossible_one_is_refused():
         turn = world_from_probe(chambers, view)[:3, :3]
         assert np.allclose(turn.T @ turn, np.eye(3), atol=1e-9)
         assert np.linalg.det(turn) > 0
-    inside, far, skewed = (world_from_probe(chambers, "A4C").copy() for _ in range(3))
+    inside, far, skewed, mirrored, lost = (world_from_probe(chambers, "A4C").copy() for _ in range(5))
     inside[:3, 3] += 60 * inside[:3, 2]
     far[:3, 3] -= 200 * far[:3, 2]
     skewed[0, 0] += 0.3
-    for placed, told in ((inside, "from the heart's surface"), (far, "outside"), (skewed, "no rotation")):
+    mirrored[:3, 0] *= -1
+    lost[1, 3] = np.nan
+    for placed, told in (
+        (inside, "from the heart's surface"), (far, "outside"), (skewed, "no rotation"),
+        (mirrored, "no rotation"), (lost, "no rotation"), (inside[:3], "no rotation"),
+    ):  # fmt: skip
         with pytest.raises(InsonateError, match=told):
             Plane(chambers, volume(5), stream(5, 0, "x"), view="A4C", placed=placed)
 
@@ -237,6 +242,13 @@ def test_poses_are_rigid_and_an_impossible_one_is_refused():
         ({"ef_pct": 60.0, "wall_motion": (0.0,) * 13 + (1.0,) * 4}, "cannot come about"),
         ({"heart_rate_bpm": 400.0}, "heart rate of 400"),
         ({"radius_mm": 80.0}, "left ventricle of"),
+        ({"length_mm": float("nan")}, "left ventricle of nan"),
+        ({"wall_mm": -2.0}, "wall of -2 mm"),
+        ({"scale": 3.0}, "3 times a mean adult"),
+        ({"effusion_mm": 90.0}, "effusion of 90 mm"),
+        ({"rvsp_mmhg": 300.0}, "RV pressure of 300 mmHg"),
+        ({"wall_motion": (1.0,) * 16}, "16 segments"),
+        ({"wall_motion": (9.0,) + (1.0,) * 16}, "1 to 9"),
     ],
 )
 def test_an_impossible_heart_is_one_clear_line(changes, told):

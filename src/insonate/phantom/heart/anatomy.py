@@ -88,8 +88,13 @@ class Anatomy:
             (5 <= self.radius_mm <= 45 and 20 <= self.length_mm <= 130,
              f"a left ventricle of {self.length_mm:.0f} × {2 * self.radius_mm:.0f} mm",
              "Ask for 20 to 130 × 10 to 90"),
+            (1.5 <= self.wall_mm <= 30, f"a wall of {self.wall_mm:g} mm", "Ask for 1.5 to 30"),
+            (0.2 <= self.scale <= 1.6, f"a heart {self.scale:g} times a mean adult's", "Ask for 0.2 to 1.6"),
+            (0 <= self.effusion_mm <= 40, f"an effusion of {self.effusion_mm:g} mm", "Ask for 0 to 40"),
             (len(self.wall_motion) == SEGMENTS,
              f"wall motion of {len(self.wall_motion)} segments", "Give 17"),
+            (all(-1 <= motion <= 1.5 for motion in self.wall_motion),
+             f"wall motion of {min(self.wall_motion):g} to {max(self.wall_motion):g}", "Ask for -1 to 1.5"),
         )  # fmt: skip
         for fine, what, mend in checks:
             if not fine:
