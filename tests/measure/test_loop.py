@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from insonate.data.spacing import Spacing
+from insonate.measure.beats import beats_of
 from insonate.measure.loop import cycle_of, smoothed
 from insonate.measure.points import MEASURED, measure
 from insonate.measure.quantity import quantity
@@ -72,3 +73,49 @@ def test_four_chambers_give_an_ejection_fraction():
     found = cycle_of("A4C", frames)
     assert found.frames == {"diastole": 0, "systole": 1}
     assert found.quantities["ef_percent"].value == pytest.approx(60)
+
+
+def ventricles(*widths):
+    """A frame of PLAX each."""
+    frames = []
+    for lv in widths:
+        points = np.zeros((22, 2))
+        points[1] = (0, lv / 0.5)
+        frames.append(measure(MEASURED["PLAX"], points, SPACING))
+    return frames
+
+
+def test_each_beat_of_a_loop_has_its_own_ends():
+    t = np.arange(60)
+    size = 40 + 8 * np.cos(2 * np.pi * t / 20) + 1.5 * np.cos(6 * np.pi * t / 20)  # three beats
+    size[20:39] *= 1.02
+    assert beats_of(size) == ((0, 10), (20, 30), (40, 50))
+    found = cycle_of("PLAX", ventricles(*size))
+    assert [tuple(beat.frames.values()) for beat in found.beats] == [(0, 10), (20, 30), (40, 50)]
+    shortening = [beat.quantities["lv_fs_percent"].value for beat in found.beats]
+    assert shortening == pytest.approx([100 * (1 - 30.5 / 49.5)] * 3, abs=1e-6)  # of a size that only scales
+    middle = sorted(found.beats, key=lambda one: size[one.frames["diastole"]] - size[one.frames["systole"]])[
+        1
+    ]
+    assert (found.frames, found.quantities) == (middle.frames, middle.quantities)
+
+
+def test_beats_pass_over_noise_missing_frames_and_a_beat_without_its_start():
+    rng = np.random.default_rng(0)
+    t = np.arange(50)
+    size = 40 - 8 * np.cos(2 * np.pi * (t + 3) / 20)  # begins narrow
+    noisy = size + rng.normal(0, 0.4, len(t))
+    noisy[[5, 28]] = np.nan
+    found = beats_of(noisy)
+    assert len(found) == 2
+    assert [abs(beat.diastole - place) < 4 for beat, place in zip(found, (7, 27), strict=True)] == [True] * 2
+    assert [abs(beat.systole - place) < 4 for beat, place in zip(found, (17, 37), strict=True)] == [True] * 2
+
+
+def test_a_frame_far_off_makes_no_beat_where_none_is_and_hides_none():
+    flat = np.full(30, 40.0)
+    assert beats_of(flat) == ()
+    assert beats_of([np.nan, 40.0]) == ()
+    size = 40 + 8 * np.cos(2 * np.pi * np.arange(60) / 20)
+    size[7] = 300.0
+    assert [beat.systole for beat in beats_of(size)] == [10, 30, 50]

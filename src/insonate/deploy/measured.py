@@ -20,7 +20,7 @@ from insonate.data.spacing import Region, Spacing
 from insonate.hub.frames import frames_of
 from insonate.measure.derived import fetus
 from insonate.measure.figures import FIGURES
-from insonate.measure.loop import cycle_of, smoothed
+from insonate.measure.loop import OneBeat, cycle_of, smoothed
 from insonate.measure.overlay import told
 from insonate.measure.points import MEASURED, measure
 from insonate.measure.quantity import Quantity
@@ -61,6 +61,8 @@ class Said:
     """of the whole: a still's own, or those of the loop"""
     frames: dict[str, int] = field(default_factory=dict)
     """name → number of a frame, such as diastole"""
+    beats: tuple[OneBeat, ...] = ()
+    """of a heart, by the numbers of its frames"""
     warnings: tuple[str, ...] = ()
 
 
@@ -111,7 +113,8 @@ def trace_of(path: Path, said: Said, info: MediaInfo) -> Image.Image | None:
 def _as_whole(frames: list[Prediction], surest: int, known: Known, seen: tuple[str, ...]) -> Said:
     name = frames[0].task
     cycle = cycle_of(name, [one.measurements for one in frames], known.bsa)
-    numbers = {end: frames[place].meta.frame for end, place in cycle.frames.items()}
+    numbers = _numbered(cycle.frames, frames)
+    beats = tuple(replace(beat, frames=_numbered(beat.frames, frames)) for beat in cycle.beats)
     place = next(iter(cycle.frames.values()), surest)
     own = frames[place].measurements
     quantities = dict(cycle.quantities) or dict(own)
@@ -121,9 +124,13 @@ def _as_whole(frames: list[Prediction], surest: int, known: Known, seen: tuple[s
         quantities |= {key: one for key, one in made.items() if np.isfinite(one.value)}
     shown = replace(frames[place], measurements=own | quantities)
     return Said(
-        predictions=tuple(frames), shown=shown, quantities=quantities, frames=numbers,
+        predictions=tuple(frames), shown=shown, quantities=quantities, frames=numbers, beats=beats,
         warnings=(*seen, *_warned(frames)),
     )  # fmt: skip
+
+
+def _numbered(places: dict[str, int], frames: Sequence[Prediction]) -> dict[str, int]:
+    return {end: frames[place].meta.frame for end, place in places.items()}
 
 
 def _measured(prediction: Prediction, points_xy: np.ndarray, known: Known) -> Prediction:

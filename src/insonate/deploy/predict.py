@@ -138,6 +138,10 @@ def _written(
         "warnings": list(said.warnings),
         "measurements": {key: one.to_dict() for key, one in said.quantities.items()},
         "frames": said.frames,
+        "beats": [
+            beat.frames | {"measurements": {key: one.to_dict() for key, one in beat.quantities.items()}}
+            for beat in said.beats
+        ],
         "overlay": f"{name}.png",
         "overlay_frame": said.shown.meta.frame,
         "trace": None if trace is None else trace_path.name,

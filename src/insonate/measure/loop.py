@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from insonate.measure.beats import Beat, beats_of
 from insonate.measure.derived import chambers_of_loop, left_ventricle, vena_cava_of_loop
 from insonate.measure.quantity import Quantity
 
@@ -25,19 +26,31 @@ NO_WEIGHT = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OneBeat:
+    """A beat of a loop."""
+
+    frames: dict[str, int]
+    """`diastole` and `systole` (the ends of both): places in the sequence"""
+    quantities: dict[str, Quantity]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
     """What a loop tells beyond its frames."""
 
     frames: dict[str, int] = field(default_factory=dict)
-    """`diastole` and `systole` (the ends of both), or `widest` and `narrowest`: places in the sequence"""
+    """of the middle beat; of a breath `widest` and `narrowest`: places in the sequence"""
     quantities: dict[str, Quantity] = field(default_factory=dict)
+    """of the middle beat, or the breath"""
+    beats: tuple[OneBeat, ...] = ()
+    """of a heart, in order; the middle one is that whose size changes neither most nor least"""
 
 
 def cycle_of(points_set: str, frames: Sequence[Found], bsa: Quantity | None = None) -> Cycle:
     """Ends of the cycle, and function, mass, collapse, pressure; empty for other sets and for stills.
 
-    The end of diastole is the frame with the widest ventricle, that of systole the narrowest, over the whole
-    loop: it should hold a whole cycle.
+    The end of diastole is the frame with the widest ventricle, that of systole the narrowest after it, beat
+    by beat. Where no whole beat is seen, they are the widest and the narrowest of all.
 
     Args:
         points_set: PLAX, A4C or IVC.
@@ -48,18 +61,32 @@ def cycle_of(points_set: str, frames: Sequence[Found], bsa: Quantity | None = No
     known = [i for i, found in enumerate(frames) if leading in found]
     if leading is None or len(known) < 2:
         return Cycle()
-    order = sorted(known, key=lambda i: frames[i][leading].value)
-    last, first = order[-1], order[0]
-    ends = dict(zip(ENDS[points_set], (last, first), strict=True))
+    sizes = [frames[i][leading].value if leading in frames[i] else float("nan") for i in range(len(frames))]
+    order = sorted(known, key=lambda i: sizes[i])
     if points_set == "IVC":
-        sizes = {"ivc_widest_mm": frames[last]["ivc_mm"], "ivc_narrowest_mm": frames[first]["ivc_mm"]}
-        return Cycle(frames=ends, quantities=sizes | vena_cava_of_loop(frames))
+        ends = dict(zip(ENDS[points_set], (order[-1], order[0]), strict=True))
+        widths = {
+            "ivc_widest_mm": frames[order[-1]]["ivc_mm"],
+            "ivc_narrowest_mm": frames[order[0]]["ivc_mm"],
+        }
+        return Cycle(frames=ends, quantities=widths | vena_cava_of_loop(frames))
+    found = beats_of(sizes) or (Beat(order[-1], order[0]),)
+    beats = tuple(_one_beat(points_set, frames, beat, bsa) for beat in found)
+    by_change = sorted(range(len(found)), key=lambda i: sizes[found[i].diastole] - sizes[found[i].systole])
+    middle = beats[by_change[len(beats) // 2]]
+    return Cycle(frames=middle.frames, quantities=middle.quantities, beats=beats)
+
+
+def _one_beat(points_set: str, frames: Sequence[Found], beat: Beat, bsa: Quantity | None) -> OneBeat:
+    ends = dict(zip(ENDS[points_set], beat, strict=True))
+    wide, narrow = frames[beat.diastole], frames[beat.systole]
     if points_set == "A4C":
-        return Cycle(frames=ends, quantities=chambers_of_loop(frames, bsa))
-    sizes = {f"{part}_diastole_mm": frames[last][f"{part}_mm"] for part in ("ivs", "lv", "lvpw")
-             if f"{part}_mm" in frames[last]}  # fmt: skip
-    sizes["lv_systole_mm"] = frames[first]["lv_mm"]
-    return Cycle(frames=ends, quantities=sizes | left_ventricle(frames[last], frames[first], bsa))
+        between = frames[min(beat) : max(beat) + 1]
+        return OneBeat(frames=ends, quantities=chambers_of_loop(between, bsa))
+    sizes = {f"{part}_diastole_mm": wide[f"{part}_mm"] for part in ("ivs", "lv", "lvpw")
+             if f"{part}_mm" in wide}  # fmt: skip
+    sizes["lv_systole_mm"] = narrow["lv_mm"]
+    return OneBeat(frames=ends, quantities=sizes | left_ventricle(wide, narrow, bsa))
 
 
 def smoothed(points_xy: np.ndarray, confidence: np.ndarray, window: int) -> np.ndarray:
