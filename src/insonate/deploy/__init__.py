@@ -5,12 +5,13 @@
 | `predict.py` | `predict_media`: many files, one JSON, one overlay and the masks each |
 | `sources.py` | the media of files and folders |
 | `measured.py` | from the points of frames to what is said about a medium |
-| `views.py` | which task a medium is for |
+| `choosing.py`, `views.py` | which task a medium is for; the first without torch |
 | `study.py` | what the media of one study tell together |
 | `reporting.py` | the calipers of a structured report |
 | `pseudo_label.py` | label unlabelled pictures for training |
-| `export.py`, `quantise.py` | a model's tasks as one graph, checked, in 8 bits where asked |
-| `runtime.py`, `portable.py` | that graph on pictures and on files, without torch |
+| `export.py`, `quantise.py`, `halved.py` | tasks as one graph, checked; 8 or 16 bits |
+| `runtime.py`, `mirrored.py`, `portable.py` | that graph on pictures and on files, without torch |
+| `serving.py` | whether a model's folder or its graph answers |
 | `doctor.py` | what this machine has |
 
 Names load on first use, so that `doctor` runs where torch does not. Imports hub.

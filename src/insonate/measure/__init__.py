@@ -11,7 +11,7 @@
 - `discs`: volume of the left ventricle by discs in one and two planes.
 - `points`: what the named point sets measure; `figures`: its lines and ellipses; `overlay`: its picture.
 - `derived`: what follows from the quantities of several pictures of one fetus, heart or vein.
-- `loop`: points over time, smoothed, and the ends of a cycle; `trace`: an M-mode-like picture of them.
+- `loop`: points over time, smoothed, and the ends of a cycle, with `beats`; `trace`: an M-mode-like picture.
 """
 
 from insonate.measure.age import hadlock_age, intergrowth_age

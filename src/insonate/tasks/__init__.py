@@ -6,6 +6,7 @@ classification     one of several classes an item
 regression         one number an item
 segmentation       a class for each pixel
 keypoints          named points, and the lengths between them
+point_losses       how far predicted coordinates are off
 biometry           several sets of named points on one backbone
 views              mirrored and shrunk views for test-time augmentation
 certainty          what a point's confidence is worth, learned on held-out labels
