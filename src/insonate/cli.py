@@ -68,7 +68,9 @@ def demo(
     Pretrain, adapt, evaluate, predict, report.
     """
     from insonate.experiments.demo import run_demo
+    from insonate.files import writable
 
+    writable(out)
     say(run_demo(out, quick=quick))
 
 
@@ -141,6 +143,8 @@ def train(
     if result.interrupted:
         warn(f"{out}: interrupted; the same command goes on from the last checkpoint")
         return
+    if result.earlier:
+        warn(f"{out}: was finished before, nothing is trained")
     if as_json:
         say(json.dumps(plain({"model": result.model_dir, "metrics": result.metrics})))
         return

@@ -48,6 +48,8 @@ def data_scan(
     from insonate.data.scan import scan
     from insonate.progress import tracked
 
+    if card is not None:
+        _page(card)
     result = scan(folder, out, workers=workers, engine=engine, track=tracked)
     for unread in result.errors:
         warn(f"{one_line(folder / unread.path)}: {one_line(unread.reason)}")
@@ -163,6 +165,9 @@ def data_split(
     out = split.write(out or manifest)
     splits = split.column("split")
     counts = {name: splits.count(name) for name in fractions}
+    empty = [name for name, count in counts.items() if fractions[name] and not count]
+    if empty:
+        warn(f"{one_line(out)}: no patient came to {', '.join(empty)}: there are few; try another --seed")
     say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
@@ -214,6 +219,7 @@ def data_card(
     from insonate.data.manifest import Manifest
     from insonate.progress import tracked
 
+    _page(out)
     title = f"Data card: {manifest.resolve().parent.name}"
     card = write_card(Manifest.read(manifest), out, title=title, workers=workers, track=tracked)
     for name, reason in card.errors:
@@ -226,6 +232,19 @@ def data_card(
         json.dumps(shown) if as_json else "\n".join([f"{out}: {len(card.findings)} findings", *card.findings])
     )
     raise typer.Exit(1 if strict and card.findings else 0)
+
+
+def _page(out: Path) -> None:
+    """Refuse, before all that takes time, what no page can be written to.
+
+    Raises:
+        InsonateError: it does not end in .html, or lies in no folder that can be written.
+    """
+    from insonate.files import writable
+
+    if out.suffix.lower() not in {".html", ".htm"} or out.is_dir():
+        raise InsonateError(out, "is no name of an HTML page", "Let it end in .html")
+    writable(out.parent)
 
 
 @data_app.command(

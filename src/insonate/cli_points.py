@@ -34,9 +34,13 @@ def pseudo_label(
     """
     from insonate.data import Manifest
     from insonate.data.pseudo_labels import REGIMES
+    from insonate.data.table import writer_of
+    from insonate.files import writable
 
     if regime not in REGIMES:
         raise InsonateError("--regime", f"no regime is called {regime!r}", nearest(regime, REGIMES))
+    writer_of(out)  # before all that takes time
+    writable(out.parent)
     given, others = Manifest.read(manifest), [Manifest.read(path) for path in evaluation or []]
     from insonate.deploy.pseudo_label import pseudo_label as label
     from insonate.hub import ensemble, load
@@ -80,6 +84,8 @@ def claims(
     Trains and compares all of its arms; the same command goes on after an interruption.
     """
     from insonate.experiments.sonichu import run_claims
+    from insonate.files import writable
 
+    writable(out)
     run_claims(out, size=size, data=data, seed=seed)
     say((out / "claims.md").read_text("utf-8"))

@@ -9,7 +9,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-MAX_LENGTH = 600
+MAX_LENGTH, MOST_NAMES = 600, 16
 
 
 class InsonateError(Exception):
@@ -73,10 +73,12 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The known names that look most like `name`, for the mend of an "unknown name" error."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.4)
-    return f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}"
+    if close:
+        return f"Did you mean {', '.join(close)}?"
+    return f"Known: {', '.join(names[:MOST_NAMES])}{', …' if len(names) > MOST_NAMES else ''}"
 
 
-def choose(name: str, known: Iterable[str], most: int = 12) -> str:
+def choose(name: str, known: Iterable[str], most: int = MOST_NAMES) -> str:
     """The mend of an "unknown name" error among a few: all of them in their order; among many the nearest."""
     names = list(known)
     return f"Known: {', '.join(names)}" if len(names) <= most else nearest(name, names)

@@ -55,6 +55,8 @@ class Manifest:
             raise ManifestError(
                 path, f"cannot be read ({reason})", "Check the path of the manifest"
             ) from None
+        if stat.S_ISDIR(status.st_mode):
+            raise ManifestError(path, "is a folder", "Give the .parquet or .csv file in it")
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise ManifestError(path, "is no regular file of at most 4 GiB", "Give a .parquet or .csv file")
         return cls._of(read_table(path), path.parent, str(path), check_files=check_files)

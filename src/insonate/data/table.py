@@ -34,7 +34,7 @@ def read_table(path: Path) -> list[Row]:
     """
     reader = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix.lower())
     if reader is None:
-        raise ManifestError(path, f"ends in {path.suffix!r}", "Give a .parquet or .csv file")
+        raise ManifestError(path, _ending(path), "Give a .parquet or .csv file")
     return reader(path)
 
 
@@ -49,7 +49,11 @@ def writer_of(path: Path) -> Callable[[list[Row], list[str]], Content]:
         return _write_csv
     if ending == ".parquet":
         return _write_parquet
-    raise ManifestError(path, f"ends in {path.suffix!r}", "Write to a .parquet or .csv file")
+    raise ManifestError(path, _ending(path), "Write to a .parquet or .csv file")
+
+
+def _ending(path: Path) -> str:
+    return f"ends in {path.suffix!r}" if path.suffix else "has no ending"
 
 
 def _read_csv(path: Path) -> list[Row]:

@@ -30,13 +30,17 @@ def find(name: str | Path) -> Path:
     """The file of a recipe given by path or by shipped name.
 
     Raises:
-        RecipeError: a plain word that names no shipped recipe.
+        RecipeError: a folder, or a plain word that names neither a file nor a shipped recipe.
     """
-    text = str(name)
-    if Path(text).suffix in {".yaml", ".yml"} or "/" in text:
-        return Path(text)
+    text, path = str(name), Path(name)
     if text in shipped():
         return shipped()[text]
+    if path.is_dir():
+        inner = path / "recipe.yaml"
+        mend = f"Give the recipe in it: {inner}" if inner.is_file() else "Give a file, or a shipped name"
+        raise RecipeError(text, "is a folder", mend)
+    if path.suffix in {".yaml", ".yml"} or "/" in text or path.is_file():
+        return path
     raise RecipeError(text, "no shipped recipe has this name", nearest(text, shipped()))
 
 

@@ -44,6 +44,8 @@ class RunResult:
     """mean validation scores of the saved model; the last training losses where nothing was held out"""
     interrupted: bool = False
     """stopped by a signal: there is a checkpoint to go on from, and no model folder yet"""
+    earlier: bool = False
+    """all was done before, and nothing now"""
     rank: int = 0
     """of this process; only the first of several saves and reports"""
 
@@ -65,7 +67,7 @@ def run_recipe(recipe: Recipe, run_dir: Path | str) -> RunResult:
     if earlier == plain and (run_dir / RESULT).is_file():
         told = json.loads((run_dir / RESULT).read_text("utf-8"))["metrics"]
         metrics = {name: math.nan if value is None else value for name, value in told.items()}
-        return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=metrics)
+        return RunResult(run_dir=run_dir, model_dir=run_dir / MODEL, metrics=metrics, earlier=True)
     built = build(recipe)
     settings = recipe.optim.model_copy(update={"seed": recipe.seed})
     fitted = fit(

@@ -133,6 +133,10 @@ class Keypoints(Task):
             self.ordered_pairs += _ordered_pairs(named.vflip, axis=1)
         self.register_buffer("mirror", torch.tensor(self.hflip), persistent=False)
 
+    def choices(self) -> tuple[str, ...]:
+        """The point set, as predictions call the task; the column where the points have no set."""
+        return (self.title,)
+
     def target(self) -> PointsTarget:
         """The column of 2·K floats."""
         named = self.config.points or ""

@@ -30,6 +30,8 @@ def read_table(path: Path, *, encodings: Sequence[str] = ("utf-8-sig",)) -> list
     try:
         text = _decoded(path.read_bytes(), encodings)
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        raise ManifestError(path, "is not there", "Give the folder as the data set is handed out") from None
     except (OSError, ValueError, csv.Error) as error:
         raise ManifestError(
             path, f"is no readable CSV file ({error})", "Check the path and the file"
