@@ -17,7 +17,7 @@ import insonate
 from insonate.cli import app
 from insonate.errors import InsonateError
 from insonate.hub import Model
-from insonate.models import build_backbone
+from insonate.models import build_backbone, load_official
 from insonate.tasks import build_task
 
 VIT = {"name": "vit", "input_size": [64, 64], "width": 48, "depth": 1, "heads": 3}
@@ -118,3 +118,22 @@ def test_wrong_names_of_tasks(tmp_path) -> None:
     told = result.output if result.output else str(result.exception)
     assert re.search("no task is called 'HD'", told)
     assert CliRunner().invoke(app, [*map(str, words), "HC"], catch_exceptions=False).exit_code == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, kind, value) -> None:
+    state = {name: tensor.clone() for name, tensor in build_backbone(VIT).state_dict().items()}
+    state["norm.bias"][3] = value
+    path = tmp_path / f"x.{kind}"
+    (torch.save if kind == "pt" else save_file)(state, path)
+    refused(r"norm\.bias has values that are not finite", lambda: insonate.load(path, heads=3))
+
+
+def test_folders_without_weights_are_told(tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("no weights here")
+    for name in ("empty", "notes"):
+        refused(name, lambda name=name: insonate.load(tmp_path / name))
+        refused("found none", lambda name=name: load_official(tmp_path / name))
