@@ -74,3 +74,5 @@ def test_a_wheel_says_what_it_requires_and_holds_no_tests(wheel):
     assert all(
         f"insonate/recipes/{path.name}" in names for path in (ROOT / "src/insonate/recipes").glob("*.yaml")
     )
+    shipped = [path for path in (ROOT / "src/insonate/shipped_models").rglob("*") if path.is_file()]
+    assert all(path.relative_to(ROOT / "src").as_posix() in names for path in shipped)

@@ -163,7 +163,16 @@ def _of_points(prediction: Prediction) -> list[str]:
     for where, which in (("the picture", outside), ("the region that the file calibrates", beyond)):
         if which.any():
             found.append(f"outside {where}: {', '.join(prediction.names[i] for i in np.flatnonzero(which))}")
-    return found
+    return found + _lacking(prediction)
+
+
+def _lacking(prediction: Prediction) -> list[str]:
+    """Which measurements a point without a place leaves out, such as HC where one diameter stands alone."""
+    figures = FIGURES.get(prediction.task, ())
+    names = [one.name.rpartition("_")[0] for one in figures if one.name and not one.known(prediction.value)]
+    return (
+        [f"not measured, since one of their points has no clear place: {', '.join(names)}"] if names else []
+    )
 
 
 def _calibrated(points_xy: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
