@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from insonate.data.adapters.gather import gather, located, media_row
+from insonate.data.adapters.gather import files_below, gather, located, media_row
 from insonate.data.adapters.points import MISSING, Point, point, point_columns, table_of
 from insonate.data.adapters.tables import finite, need_columns
 from insonate.data.manifest import Manifest, Row
@@ -18,6 +18,7 @@ from insonate.files import inside
 SETS = {"FUGC": "FUGC", "fetal_femur": "fetal_femur", "IUGC": "AOP"}
 """task of points → point set; IUGC has the ends of the symphysis and the tangent point"""
 BOX = ("x_min", "y_min", "x_max", "y_max")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 def fm_uia(root: Path, out: Path) -> Manifest:
@@ -37,13 +38,14 @@ def fm_uia(root: Path, out: Path) -> Manifest:
     """
     root = located(root, "csv_files")
     rows: list[Row] = []
-    missing = Counter[str]()
+    missing, named = Counter[str](), set[str]()
     for path in sorted((root / "csv_files").glob("*.csv")):
         table = table_of(path)
         need_columns(table, ["image_path", "task_name", "task_id"], path)
         for i, cell in enumerate(table, 1):
             where, task = f"{path}, row {i}", cell["task_id"].strip()
             name = _relative(root, cell["image_path"], where)
+            named.add(name)
             if not (root / name).is_file():
                 missing[task] += 1
                 continue
@@ -52,7 +54,16 @@ def fm_uia(root: Path, out: Path) -> Manifest:
     if not rows:
         raise ManifestError(root, "holds no picture that a table names", "Unpack the whole set")
     notes = [f"{task}: {count} pictures are missing" for task, count in missing.items()]
+    if stray := _stray(root, named):
+        notes.append(f"{len(stray)} pictures are in no table, such as {stray[0][:80]!r}: is one missing?")
     return gather(root, out, rows, notes=notes, split=True)
+
+
+def _stray(root: Path, named: set[str]) -> list[str]:
+    """Pictures in the folders of the named ones that no table names."""
+    folders = {name.partition("/")[0] for name in named if "/" in name}
+    found = {f"{folder}/{name}" for folder in folders for name in files_below(root / folder, ENDINGS)}
+    return sorted(found - named)
 
 
 def _label(root: Path, task: str, cell: Mapping[str, str], where: str) -> Row:

@@ -5,7 +5,6 @@ Shapes: H W pixels. Pixel coordinates are (x, y), (0, 0) the centre of the top-l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from insonate.data import media
 from insonate.data.adapters.tables import copy_files, publish
 from insonate.data.manifest import Manifest, Row, patient_key
 from insonate.data.media import write_png
+from insonate.data.scan import media_names
 from insonate.data.split import patient_place, split_by_patient
 from insonate.errors import ManifestError
 from insonate.files import inside
@@ -81,23 +81,19 @@ def located(root: Path, name: str) -> Path:
     raise ManifestError(root, f"holds no {name!r}", "Give the folder of this data set as it was handed out")
 
 
-def files_below(root: Path, endings: Sequence[str] = ()) -> Iterator[str]:
-    """Names of all files relative to `root`, in order; hidden ones are passed over.
+def files_below(root: Path, endings: Sequence[str]) -> Iterator[str]:
+    """Names of all files with these endings relative to `root`, in order; hidden ones are passed over.
 
     Raises:
         ManifestError: there are more than two millions.
     """
-    count = 0
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        count += len(files)
+    for count, name in enumerate(media_names(root, []), 1):
         if count > MOST_ENTRIES:
             raise ManifestError(
                 root, f"holds more than {MOST_ENTRIES} files", "Give the data set's own folder"
             )
-        for file in sorted(files):
-            if not file.startswith(".") and file.lower().endswith(tuple(endings)):
-                yield (Path(folder) / file).relative_to(root).as_posix()
+        if name.lower().endswith(tuple(endings)):
+            yield name
 
 
 def media_row(root: Path, name: str, patient_id: str, **columns: Any) -> Row:
