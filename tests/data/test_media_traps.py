@@ -1,7 +1,64 @@
-"""The traps that the catalogue of the shared data names, each on the real file that sets it."""
+"""The traps that the catalogue of the shared data names, each on the real file that sets it.
+
+Trap → its test; without a file it is here:
+
+- CAMUS: pictures lie transposed, 0.308 mm
+  → test_media_volumes::test_real_camus_picture_is_upright_and_calibrated
+- CAMUS: the frame cuts the sector, its fill is not zero
+  → test_adapters_traps::test_a_camus_sector_is_cut_by_the_frame_whatever_fills_the_rest
+- CAMUS: an official split; areas of its masks → test_adapters::test_camus_masks_and_official_split
+- BUSI: one picture with two labels, several masks an image, empty masks
+  → test_adapters_published::test_busi_masks_are_joined_and_doubles_are_one_patient
+- BUSI: near copies → test_card::test_copies_are_near_and_other_pictures_are_not
+- HC18: outlines to fill, past the border, several pictures a subject
+  → test_adapters_published::test_hc18_outlines_are_filled_even_past_the_border
+- HC18: outlines are a pixel thin → test_outlines_are_read_as_outlines
+- HC18: scale, circumference and points agree
+  → test_adapters::test_hc18_points_are_in_canonical_order_and_give_the_circumference
+- order of points differs → test_adapters_traps::test_sources_of_fetal_points_come_in_orders_of_their_own
+- order of points, mended → test_adapters_traps::test_the_adapter_puts_real_points_in_that_order
+- a mirrored picture swaps points → test_pointorders::test_both_flips_keep_the_internal_order
+- FM_UIA: cells of JSON, GB18030, PSAK, mirrored femurs
+  → test_adapters_points::test_fu_biometry_reads_all_nine_tasks_with_their_traps
+- FM_UIA: tables of its tasks → test_adapters_points::test_fm_uia_reads_every_kind_of_label
+- FM_UIA: split screens → test_shards::test_points_of_either_half_of_a_split_screen_stay_on_their_pixels
+- multi-centre: mm per px of the original size
+  → test_adapters_points::test_multicentre_rates_are_mm_per_pixel_and_its_pool_is_not_read_twice
+- tongue: missing points are empty cells → test_adapters_traps::test_tongue_points_stay_where_they_were_drawn
+- tongue: points outside the sector → test_adapters_traps::test_tongue_points_outside_the_sector_are_kept
+- COVID-BLUES: four spellings, second clips, missing points of the lung
+  → test_adapters_published::test_covid_blues_mends_spellings_and_joins_the_test
+- COVID-BLUES: 25 frames a second → test_lung_clips_tell_their_rate
+- POCUS: patient ids that lie → test_adapters_traps::test_seven_clips_of_one_scan_are_one_patient_in_one_split
+- sonocrop: borders of the screen → test_sector_motion::test_borders_of_the_scanners_screen_are_left_out
+- CAMUS GIF: three panels → test_three_panels_of_a_gif_come_whole
+- DICOM: resized after calibration → test_image_that_was_downscaled_after_calibration_has_unknown_spacing
+- DICOM: region below the last row → test_region_below_the_last_row_has_unknown_spacing
+- DICOM: negative deltas → test_negative_deltas_are_a_direction
+- DICOM: dummy region first → test_dummy_region_before_the_real_one_is_passed_over
+- DICOM: dummy regions alone
+  → test_media_calibration::test_placeholders_alone_leave_the_answer_to_pixel_spacing
+- DICOM: anisotropic → test_pixels_that_are_not_square_keep_both_sides
+- DICOM: colour region → test_colour_region_calibrates_where_it_is_the_only_image
+- DICOM: physio regions → test_physio_regions_and_one_without_width_do_not_calibrate
+- DICOM: negative step of a trace → test_trace_that_falls_has_a_positive_step
+- DICOM: FrameTimeVector without FrameTime → test_frame_time_vector_without_frame_time_gives_times
+- DICOM: palettes, of sixteen bits too → test_two_pictures_of_one_scale_and_a_palette_of_sixteen_bits
+- DICOM: syntaxes and colour models
+  → test_media_syntaxes::test_real_files_of_every_syntax_are_read_whole_and_by_frame
+- DICOM: JPEG XL → test_jpeg_xl_decodes_frame_by_frame
+- DICOM: single-frame class with two frames → test_single_frame_class_with_two_frames_has_both
+- DICOM: burned-in names → test_burned_in::test_a_burned_in_name_is_blanked
+- hips: masks of a clip, by a model → test_masks_of_a_cine_have_its_frames
+- tracked: key names, packed, orientation → test_media_volumes::test_real_tracked_sequences_have_rigid_poses
+- tracked: Image-to-Probe
+  → test_media_poses::test_the_real_calibration_gives_pixels_of_a_twelfth_of_a_millimetre
+- tracked: path of the probe → test_media_poses::test_the_probe_of_the_bone_sweep_moves_on_by_nine_millimetres
+"""
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -205,3 +262,12 @@ def test_the_view_that_the_scanner_was_told_is_kept(shared_data: Path) -> None:
     folder = shared_data / "dicom_us"
     assert probe(folder / "deid_SIEMENS_RGB_burnedin.dcm").view == "Sag Liver L-M"
     assert probe(folder / "deid_Philips_greyscale_burnedin.dcm").view == ""
+
+
+def test_every_trap_of_the_table_has_its_test() -> None:
+    assert __doc__ is not None
+    named = re.findall(r"→ (?:(test_\w+)::)?(test_\w+)", __doc__)
+    assert len(named) == __doc__.count("\n- ") > 40
+    for module, test in named:
+        path = Path(__file__).with_name(f"{module}.py") if module else Path(__file__)
+        assert f"\ndef {test}(" in path.read_text(encoding="utf-8"), test
