@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -65,6 +66,10 @@ NAMES = (
     "ZZPHI 77",
 )
 COLOURS = ((255, 255, 255), (255, 255, 0))
+SIZES_PX, SMALL_PX = (8, 25), (8, 12)
+"""heights of letters, the last one excluded"""
+FAINT = 35
+"""grey levels of faint writing above the middle of what it stands on"""
 ANGLES_DEG = (0, 0, 0, 12, -12, 30, -30, 45, -45, 90)
 
 
@@ -215,9 +220,11 @@ def digests(folder: Path) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------- pixels
 
 
-def written(frame: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A frame with a name drawn anywhere, of 8 to 24 px, white or yellow, level or not; and its ink."""
-    font = ImageFont.load_default(size=int(rng.integers(8, 25)))
+def written(
+    frame: np.ndarray, rng: np.random.Generator, sizes: tuple[int, int] = SIZES_PX, *, faint: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame with a name drawn anywhere, white or yellow or of a faint grey, level or not; and its ink."""
+    font = ImageFont.load_default(size=int(rng.integers(*sizes)))
     text, colour = NAMES[rng.integers(len(NAMES))], COLOURS[rng.integers(len(COLOURS))]
     _, _, right, bottom = (int(v) for v in font.getbbox(text))
     word = Image.new("L", (right + 4, bottom + 4))
@@ -229,13 +236,17 @@ def written(frame: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     place = (int(rng.integers(picture.width - word.width)), int(rng.integers(picture.height - word.height)))
     ink = Image.new("L", picture.size)
     ink.paste(word, place)
+    if faint:
+        left, top = place
+        under = np.asarray(picture)[top : top + word.height, left : left + word.width]
+        colour = (int(min(255, np.median(under) + FAINT)),) * 3
     picture.paste(colour, place, word)
     return np.asarray(picture), np.asarray(ink) > 150
 
 
-def blanked_ink(frame: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+def blanked_ink(frame: np.ndarray, rng: np.random.Generator, **kind: Any) -> tuple[float, float]:
     """Share of the ink outside the sector, and within, that would be blanked; NaN where there is none."""
-    picture, ink = written(frame, rng)
+    picture, ink = written(frame, rng, **kind)
     sector = find_sector(picture[None])
     mask = np.zeros(ink.shape, bool) if sector is None else sector.mask
     keep = mask.copy()
@@ -252,12 +263,19 @@ def tell_recall(folder: Path, strings: int) -> None:
     """How much of the writing that is drawn into the folder's images would be blanked."""
     paths = sorted(folder.rglob("*.png"))[:100]
     frames = [np.asarray(Image.open(path).convert("L")) for path in paths]
-    rng = np.random.default_rng(0)
-    shares = [blanked_ink(frames[i % len(frames)], rng) for i in range(strings)]
-    outside, within = (np.array([pair[k] for pair in shares]) for k in (0, 1))
-    inner = within[~np.isnan(within)]
-    tell(f"{strings} strings on {len(frames)} frames: outside at least {np.nanmin(outside):.0%} blank")
-    tell(f"within: {len(inner)}, whole {np.mean(inner > 0.95):.0%}, of the ink {np.mean(inner):.0%}")
+    kinds: dict[str, dict[str, Any]] = {
+        "white or yellow, 8 to 24 px": {},
+        "white or yellow, 8 to 11 px": {"sizes": SMALL_PX},
+        f"grey, {FAINT} above what is below it": {"faint": True},
+    }
+    for name, kind in kinds.items():
+        rng = np.random.default_rng(0)
+        shares = [blanked_ink(frames[i % len(frames)], rng, **kind) for i in range(strings)]
+        outside, within = (np.array([pair[k] for pair in shares]) for k in (0, 1))
+        inner = within[~np.isnan(within)]
+        tell(f"{strings} strings on {len(frames)} frames, {name}")
+        tell(f"  outside the sector: at least {np.nanmin(outside):.0%} of the ink is blank")
+        tell(f"  within: {len(inner)}, whole {np.mean(inner > 0.95):.0%}, of the ink {np.mean(inner):.0%}")
 
 
 def tell(text: str) -> None:
