@@ -195,3 +195,24 @@ def test_convert_writes_the_folder_and_refuses_what_it_cannot_say(nine, tmp_path
     with pytest.raises(ModelError, match="not biometry"):
         write_card_folder(Model(nine.backbone), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_confidences_are_worth_comes_back_from_the_folder(tmp_path) -> None:
+    model = made()
+    rng = np.random.default_rng(0)
+    for name in ("HC", "extra"):
+        raw = rng.random(200)
+        model.task.certainty[name].fit(raw, np.where(rng.random(200) < raw**2, 1.0, 50.0))
+    back = insonate.load(write_card_folder(model, tmp_path / "card"))
+    for name in ("HC", "extra", "AOP"):
+        ours, theirs = model.task.certainty[name], back.task.certainty[name]
+        assert torch.equal(ours.chances, theirs.chances)
+        assert ours.fitted_on == theirs.fitted_on == (0 if name == "AOP" else 200)
+    ours, theirs = model.predict(PICTURE, task="HC"), back.predict(PICTURE, task="HC")
+    np.testing.assert_array_equal(ours.confidence, theirs.confidence)
+    config = json.loads((tmp_path / "card" / "config.json").read_text())
+    for damage in ({"chances": [0.5] * 32, "points": 9}, {"chances": [1.0, *[0.5] * 32], "points": 9}, 3):
+        config["calibration"]["HC"] = damage
+        (tmp_path / "card" / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match="field calibration"):
+            insonate.load(tmp_path / "card")

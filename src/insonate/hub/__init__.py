@@ -6,10 +6,11 @@
 | `ensemble.py` | several models as one |
 | `view_head.py` | a classifier of views beside a model's tasks |
 | `frames.py` | media of every form, frame by frame |
-| `remote.py` | hub ids: find, push, one clear error |
+| `remote.py` | folders, shipped models, hub ids: find, push, one clear error |
 | `config.py` | `config.json`, checked |
 | `card.py` | the model card, README.md |
 | `plain.py` | JSON without NaN |
+| `calibration.py` | what confidences are worth, in a folder of the card |
 | `part_tasks.py` | tasks that an encoder's parts hold: PanEcho's heads, probes |
 | `official.py` | official checkpoints, in and out |
 | `sonichu.py` | the folder of SONICHU's card, in and out, and its two classes |

@@ -15,6 +15,7 @@ from torch import Tensor
 from insonate import weights
 from insonate.errors import ModelError, RecipeError, WeightsError, nearest
 from insonate.files import atomic_write
+from insonate.hub.calibration import restore
 from insonate.hub.config import CONFIG, PREPROCESSOR
 from insonate.hub.part_tasks import PROBE
 from insonate.models import load_official
@@ -68,6 +69,8 @@ def from_official(source: Path | str, given: Mapping[str, Any]) -> tuple[dict[st
         except RecipeError as error:
             raise WeightsError(source, f"{error.where}: {error.what}", error.mend) from None
         weights.load_into(task.head, converted.head, f"{source}, head")
+        path = Path(source) / CONFIG if Path(source).is_dir() else Path(source).with_name(CONFIG)
+        restore(task, _json(path), path)
         task.eval()
     origin = {
         "family": converted.family, "layout": converted.layout, "assumed": list(report.assumed),

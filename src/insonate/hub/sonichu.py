@@ -29,6 +29,7 @@ from insonate.data import Batch, InputFormat, Meta, prepare
 from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
 from insonate.errors import InsonateError, ModelError
 from insonate.files import Content, atomic_write_all, write_folder
+from insonate.hub.calibration import FIELD, told
 from insonate.hub.card import model_card
 from insonate.hub.config import CARD, CONFIG, PREPROCESSOR, WEIGHTS, read_config
 from insonate.hub.model import Model, load
@@ -302,6 +303,7 @@ def _config(model: Model, task: Biometry) -> dict[str, Any]:
             for name, one in task.sets.items() if name not in task.config.extra_heads
         },
         "extra_heads": task.config.extra_heads,
+        FIELD: told(task),
         "insonate_version": model.config().insonate,
     }  # fmt: skip
 
