@@ -29,12 +29,12 @@ def told(task: Biometry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def restore(task: Task | None, content: Mapping[str, Any], where: Path) -> None:  # noqa: DOC501
+def restore(task: Task | None, content: Mapping[str, Any], where: Path) -> None:
     """Put what a `config.json` tells into a task of point sets; sets that it does not tell of stay.
 
     Raises:
         ModelError: the field is no such thing.
-    """
+    """  # noqa: DOC501 the others are caught
     told_sets = content.get(FIELD)
     if not told_sets or not isinstance(task, Biometry):
         return
