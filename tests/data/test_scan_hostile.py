@@ -37,11 +37,12 @@ STEMS = (
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "archive"
     folder.mkdir()
     Image.new("L", (8, 8)).save(folder / "still.png")
-    return folder
+    yield folder
+    subprocess.run(["rm", "-rf", folder], check=True)  # pytest's own removal recurses once a level
 
 
 def picture_at(path: Path) -> Path:
