@@ -40,7 +40,7 @@ def wait_percent(size: str, folder: Path) -> list[float]:
             },
             "backbone": SIZES[size],
             "objective": {"name": "ijepa"},
-            "optim": {"epochs": 1, "log_every": 1, "precision": "32"},
+            "optim": {"epochs": 1, "log_every": 1, "precision": "fp32"},
         }
     )
     run = run_recipe(recipe, folder / "run").run_dir

@@ -157,7 +157,7 @@ def trained(
         task=problem.task,
         optim={
             "epochs": epochs, "lr": 1.0e-3, "warmup_epochs": min(1, epochs / 10), "clip": 1.0,
-            "precision": "32",
+            "precision": "fp32",
         },
     )  # fmt: skip
     return run_recipe(recipe, run_dir).model_dir

@@ -14,7 +14,7 @@ TRAIN = """
 data: {manifest: data/manifest.csv, batch: 4, val_split: null}
 backbone: {name: vit, width: 16, depth: 1, heads: 2, patch: 8, input_size: [32, 32]}
 task: {name: classification, column: label, classes: [a, b]}
-optim: {epochs: 1, precision: "32"}
+optim: {epochs: 1, precision: fp32}
 """
 
 

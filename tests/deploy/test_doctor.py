@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_written_is_a_fail(tmp_path):
     assert doctor._guarded("write", lambda: doctor._write(tmp_path / "missing")).status == "FAIL"
 
 
-@pytest.mark.parametrize(("unit", "told"), [("amx_bf16", "bf16 (amx_bf16)"), ("", "32")])
+@pytest.mark.parametrize(("unit", "told"), [("amx_bf16", "bf16 (amx_bf16)"), ("", "fp32")])
 def test_the_device_line_tells_what_auto_trains_in(tmp_path, monkeypatch, unit, told):
     monkeypatch.setattr(precision, "bf16_unit", lambda: unit)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

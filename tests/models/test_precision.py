@@ -22,10 +22,10 @@ def test_the_bf16_unit_is_read_from_the_cpu_flags(tmp_path, flags, unit):
 def test_a_cpu_is_fast_at_bf16_only_with_a_unit_for_it(monkeypatch, unit):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(precision, "bf16_unit", lambda: unit)
-    assert fast_precision() == (Fast("bf16", unit) if unit else Fast("32"))
+    assert fast_precision() == (Fast("bf16", unit) if unit else Fast("fp32"))
 
 
-@pytest.mark.parametrize(("native", "asked"), [(True, "bf16"), (False, "16")])
+@pytest.mark.parametrize(("native", "asked"), [(True, "bf16"), (False, "fp16")])
 def test_a_gpu_is_fast_at_bf16_where_it_needs_no_emulation(monkeypatch, native, asked):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(

@@ -43,7 +43,7 @@ def recipe(manifest_path, **data):
         "data": {"manifest": str(manifest_path), "batch": 8, **data},
         "backbone": {"name": "vit", "width": 32, "depth": 2, "heads": 2, "patch": 4, "input_size": [32, 32]},
         "task": {"name": "biometry", "column": "keypoints", "points": list(ITEMS), "head_width": 16},
-        "optim": {"epochs": 7, "lr": 3e-3, "precision": "32", "monitor": "mre_px", "mode": "min"},
+        "optim": {"epochs": 7, "lr": 3e-3, "precision": "fp32", "monitor": "mre_px", "mode": "min"},
     }, "test")  # fmt: skip
 
 

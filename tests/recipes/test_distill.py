@@ -59,7 +59,7 @@ def recipe(folder, *, augment=None, **task):
             "name": "median_distill", "column": "keypoints", "student": STUDENT,
             "teachers": [str(folder / f"teacher{seed}") for seed in range(2)], **task,
         },
-        "optim": {"epochs": 2, "lr": 1e-3, "precision": "32", "keep": 9, "log_every": 1},
+        "optim": {"epochs": 2, "lr": 1e-3, "precision": "fp32", "keep": 9, "log_every": 1},
     }, "test")  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from insonate.train.log import read_rows
 RECIPE = """
 data: {{manifest: {manifest}, batch: 4}}
 backbone: {{name: vit, width: 16, depth: 2, heads: 2, patch: 8, input_size: [32, 32]}}
-optim: {{epochs: 3, lr: 3e-3, log_every: 1, precision: "32"}}
+optim: {{epochs: 3, lr: 3e-3, log_every: 1, precision: fp32}}
 """
 
 

@@ -183,7 +183,7 @@ def ours(data: bytes) -> bytes:
             "backbone:\n", f"backbone:\n  input_size: [{size[1]}, {size[1]}]\n"
         )
     if precision := re.search(r"^precision: (.*)\n", text, re.M):
-        value = '"32"' if precision[1] == "fp32" else precision[1]
+        value = precision[1]
         text = text.replace(precision[0], "").replace("optim:\n", f"optim:\n  precision: {value}\n")
     return text.encode()
 

@@ -20,7 +20,7 @@ from insonate.train.checkpoint import read_checkpoint
 from insonate.train.fit import fit
 from insonate.train.settings import Settings
 
-TOLD = Settings(epochs=4, lr=0.02, log_every=1, save_every=2, clip=1.0, precision="32")
+TOLD = Settings(epochs=4, lr=0.02, log_every=1, save_every=2, clip=1.0, precision="fp32")
 
 
 def run_told(folder: Path, batches: Connection | None = None) -> None:

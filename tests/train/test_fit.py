@@ -33,7 +33,7 @@ SETTINGS = Settings(
     clip=1.0,
     log_every=1,
     save_every=4,
-    precision="32",
+    precision="fp32",
 )
 
 
@@ -122,7 +122,7 @@ def test_finished_run_is_not_trained_again(unbroken):
 
 
 def test_accumulated_batches_equal_one_larger_batch(tmp_path):
-    plain = Settings(epochs=2, lr=0.01, log_every=1, precision="32")
+    plain = Settings(epochs=2, lr=0.01, log_every=1, precision="fp32")
     large, small = ToyTask(dropout=0), ToyTask(dropout=0)
     fit(large, ToyLoader(batch=8), plain, tmp_path / "large")
     fit(small, ToyLoader(batch=4), plain.model_copy(update={"accumulate": 2}), tmp_path / "small")
@@ -168,7 +168,7 @@ def test_fp16_without_gpu_is_refused(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(RunError, match="16 needs a GPU"):
-        run(tmp_path, Settings(precision="16"))
+        run(tmp_path, Settings(precision="fp16"))
 
 
 def test_second_run_in_the_folder_is_refused(tmp_path):

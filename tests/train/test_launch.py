@@ -49,6 +49,6 @@ def test_auto_obeys_what_the_machine_is_fast_at_and_a_named_precision_does_not(m
     monkeypatch.setattr(precision, "bf16_unit", lambda: unit)
     started = {
         asked: launch(Settings(precision=asked), ToyTask()).strategy.precision.precision
-        for asked in ("auto", "32", "bf16")
+        for asked in ("auto", "fp32", "bf16")
     }
-    assert started == {"auto": mixed, "32": "32-true", "bf16": "bf16-mixed"}
+    assert started == {"auto": mixed, "fp32": "32-true", "bf16": "bf16-mixed"}

@@ -19,7 +19,9 @@ from insonate.train.processes import check_started
 from insonate.train.settings import Settings
 
 KILLS = 20
-PLAIN = Settings(epochs=2, lr=0.02, log_every=1, clip=1.0, weight_decay=0.1, layer_decay=0.8, precision="32")
+PLAIN = Settings(
+    epochs=2, lr=0.02, log_every=1, clip=1.0, weight_decay=0.1, layer_decay=0.8, precision="fp32"
+)
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:

@@ -23,7 +23,7 @@ from insonate.train.fit import fit
 from insonate.train.log import read_rows
 from insonate.train.settings import Settings
 
-PLAIN = Settings(epochs=1, lr=0.01, log_every=1, precision="32")
+PLAIN = Settings(epochs=1, lr=0.01, log_every=1, precision="fp32")
 
 
 @contextmanager

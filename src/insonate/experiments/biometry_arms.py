@@ -220,7 +220,7 @@ def recipe_of(
             "optim": {
                 "epochs": epochs, "lr": lr, "warmup_epochs": min(2, epochs / 4), "clip": 1.0,
                 "weight_decay": 0.04 if pretrains else 0.05, "backbone_lr_scale": 0.1 if pretrains else 1.0,
-                "precision": "32",  # the published numbers are of fp32, on any machine
+                "precision": "fp32",  # the published numbers are of fp32, on any machine
             },
         }
     )  # fmt: skip

@@ -151,7 +151,7 @@ def pretraining_recipe(study: Study) -> Recipe:
             "warmup_epochs": min(max(1, study.pretrain_epochs // 10), study.pretrain_epochs / 2),
             "weight_decay": 0.04,
             "save_every": 200,
-            "precision": "32",  # the published numbers are of fp32, on any machine
+            "precision": "fp32",  # the published numbers are of fp32, on any machine
         },
     )
 
@@ -178,7 +178,7 @@ def problem_recipe(study: Study, problem: Problem, *, train: str, weights: Path 
             "lr": problem.frozen_lr if train == "none" else 1.0e-3,
             "warmup_epochs": min(1, problem.epochs / 2),
             "clip": 1.0,
-            "precision": "32",
+            "precision": "fp32",
         },
     )
 

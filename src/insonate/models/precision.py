@@ -20,17 +20,17 @@ BF16_UNITS = ("amx_bf16", "avx512_bf16")
 class Fast(NamedTuple):
     """A precision, and the unit of the CPU that makes it the fast one."""
 
-    precision: Literal["32", "bf16", "16"]
+    precision: Literal["fp32", "bf16", "fp16"]
     unit: str = ""
     """empty where none is needed"""
 
 
 def fast_precision() -> Fast:
-    """What to train in here: bf16 or 16 on a GPU, bf16 on a CPU with a unit for it, else 32."""
+    """What to train in here: bf16 or fp16 on a GPU, bf16 on a CPU with a unit for it, else fp32."""
     if torch.cuda.is_available():
-        return Fast("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16")
+        return Fast("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
     unit = bf16_unit()
-    return Fast("bf16", unit) if unit else Fast("32")
+    return Fast("bf16", unit) if unit else Fast("fp32")
 
 
 def bf16_unit(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -50,11 +50,11 @@ def launch(settings: Settings, trainable: Trainable) -> Fabric:
 
 
 def _precision(asked: str) -> Any:
-    if asked == "16" and not torch.cuda.is_available():
-        raise RunError("optim.precision", "16 needs a GPU and there is none", 'Set it to "bf16" or "32"')
+    if asked == "fp16" and not torch.cuda.is_available():
+        raise RunError("optim.precision", "fp16 needs a GPU and there is none", "Set it to bf16 or fp32")
     if asked == "auto":
         asked = fast_precision().precision
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[asked]
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[asked]
 
 
 def _strategy(settings: Settings, trainable: Trainable) -> Strategy | str:

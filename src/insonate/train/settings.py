@@ -40,9 +40,9 @@ class Settings(Options):
     """highest norm of all gradients together"""
     accumulate: int = Field(default=1, ge=1)
     """batches whose gradients are averaged into one step"""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """"auto": what `insonate doctor` says this machine is fast at: bf16 on a GPU (16 on older ones) and on a
-    CPU with a unit for it, else 32"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """"auto": what `insonate doctor` says this machine is fast at: bf16 on a GPU (fp16 on older ones) and on
+    a CPU with a unit for it, else fp32"""
     compile: bool = False
     """compile the backbone's blocks"""
     devices: int = Field(default=1, ge=1)
