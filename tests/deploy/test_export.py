@@ -52,10 +52,10 @@ TASKS = {
 PICTURE = np.random.default_rng(0).integers(0, 255, (90, 70), dtype=np.uint8)
 
 
-def made(backbone: str = "vit", task: str = "classification") -> Model:
+def made(backbone: str = "vit", task: str = "classification", **options: object) -> Model:
     torch.manual_seed(0)
     encoder = build_backbone(BACKBONES[backbone])
-    whole = build_task(encoder, {"name": task, **TASKS[task]})
+    whole = build_task(encoder, {"name": task, **TASKS[task], **options})
     with torch.no_grad():
         for parameter in whole.head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -94,6 +94,14 @@ def test_every_task_is_exported(task, tmp_path) -> None:
     for name in model.tasks:
         same(model, exported, PICTURE, name)
         same(model, exported, PICTURE, name, tta=True)
+
+
+def test_a_model_that_knows_no_mirror_is_shown_none(tmp_path) -> None:
+    model = made(task="keypoints", tta_mirror=False)
+    export(model, tmp_path / "x", to="onnx")
+    exported = Exported(tmp_path / "x")
+    same(model, exported, PICTURE, tta=True)
+    assert np.array_equal(exported.predict(PICTURE, tta=True).value, exported.predict(PICTURE).value)
 
 
 def test_the_encoder_is_in_the_graph_once_for_all_tasks(tmp_path) -> None:

@@ -108,6 +108,13 @@ def test_mirrored_images_give_exactly_mirrored_points_of_all_nine_at_once_and_at
     assert straight.values[:, 0].abs().amax() > 1
 
 
+def test_without_the_mirror_tta_sees_all_sets_straight():
+    task, given = made(tta_mirror=False).eval(), mixed(*NINE)
+    plain, tta = task.predict(given), task.predict(given, tta=True)
+    assert torch.equal(tta.values.nan_to_num(), plain.values.nan_to_num())
+    assert torch.equal(tta.confidence.nan_to_num(), plain.confidence.nan_to_num())
+
+
 def test_scores_are_means_over_all_and_of_each_set():
     task, given = made().eval(), mixed("HC", "IVC")
     truths = task.truth(given)

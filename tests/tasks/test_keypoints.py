@@ -47,6 +47,15 @@ def test_mirror_needs_one_call_of_the_backbone(monkeypatch):
     assert calls == [6]
 
 
+def test_without_the_mirror_tta_sees_the_picture_alone(monkeypatch):
+    task, calls, given = hc(tta_mirror=False).eval(), [], batch(3)
+    plain = task.predict(given)
+    forward = task.backbone.forward
+    monkeypatch.setattr(task.backbone, "forward", lambda x: calls.append(len(x)) or forward(x))
+    assert torch.equal(task.predict(given, tta=True).values, plain.values)
+    assert calls == [3]
+
+
 def test_coordinate_loss_is_told_in_pixels_of_256():
     task, given = hc(js_weight=0.0), batch(2)
     task.train()

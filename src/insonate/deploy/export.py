@@ -293,6 +293,7 @@ def _task_facts(task: Task) -> dict[str, Any]:
         project = measured is not None and measured.project is not None and task.config.project
         return facts | {
             "names": list(task.names), "points": task.config.points, "hflip": list(task.hflip),
+            "tta_mirror": task.config.tta_mirror,
             "chances": task.certainty.chances.tolist(), "project": bool(project),
             "values": "x, y in input pixels from the centre of the picture",
             "confidence_is": "raw; chances at even steps from 0 to 1 turn it into a chance",

@@ -105,12 +105,13 @@ class Exported:
             picture: as it is.
             task: one of `tasks`, in upper or lower case; needed where there are several.
             spacing: of its pixels, where it is known: diameters of HC and FA are put at right angles in mm.
-            tta: mean with the mirrored picture; a task's `tta_scales` are not looked at.
+            tta: mean with the mirrored picture where the task's `tta_mirror` is on; its `tta_scales` are not used.
 
         Raises:
             ModelError: it is no picture, or there is no such task.
         """
         name = self.task_named(task)
+        tta = tta and self.facts["tasks"][name].get("tta_mirror", True)
         pixels, scale = self.prepare(picture)
         frames = self.facts["input"]["frames"]
         batch = pixels[None] if frames == 1 else np.repeat(pixels[None, None], frames, 1)

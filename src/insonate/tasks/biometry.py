@@ -144,7 +144,8 @@ class Biometry(Task):
 
     def predict(self, batch: Batch, *, tta: bool = False) -> Outputs:
         """Points of each item's own set, B K 2, and raw confidences B K; NaN beyond an item's own points."""
-        image, views = batch["image"], views_of(self.config.tta_scales, tta=tta)
+        image, config = batch["image"], self.config
+        views = views_of(config.tta_scales, tta=tta, mirror=config.tta_mirror)
         rows = self._rows(batch)
         seen = {
             name: torch.cat([index + v * len(image) for v in range(len(views))])

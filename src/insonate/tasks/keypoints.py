@@ -64,6 +64,8 @@ class PointsOptions(TaskConfig):
     """put predicted HC and FA diameters at right angles on one centre, as the labels are; their mm stay"""
     tta_scales: tuple[Annotated[float, Field(ge=0.5, lt=1.0)], ...] = ()
     """with TTA, sizes at which the picture and its mirror are looked at besides its own, e.g. 0.9"""
+    tta_mirror: bool = True
+    """whether TTA looks at the mirror; not where training mirrored none (`data.augment.hflip: 0`)"""
 
 
 class KeypointsConfig(PointsOptions):
@@ -175,7 +177,8 @@ class Keypoints(Task):
         exp(-spread / 12) times the probability near the point, the spread in pixels of a picture of 256; the
         distance of the views from their mean counts as spread. It is 0 where the maps have no peak.
         """
-        image, views = batch["image"], views_of(self.config.tta_scales, tta=tta)
+        image, config = batch["image"], self.config
+        views = views_of(config.tta_scales, tta=tta, mirror=config.tta_mirror)
         return self.located(self.head(self.backbone(with_views(image, views))), views, image)
 
     def located(self, maps: Tensor, views: tuple[View, ...], image: Tensor) -> Outputs:

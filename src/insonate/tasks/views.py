@@ -24,11 +24,15 @@ class View(NamedTuple):
 STRAIGHT = View(1.0, mirrored=False)
 
 
-def views_of(scales: tuple[float, ...], *, tta: bool) -> tuple[View, ...]:
-    """The picture alone; with `tta` as it is and in the other `scales`, each straight and then mirrored."""
+def views_of(scales: tuple[float, ...], *, tta: bool, mirror: bool = True) -> tuple[View, ...]:
+    """The picture alone; with `tta` as it is and in the other `scales`, each straight and then mirrored.
+
+    Without `mirror` none is mirrored.
+    """
     if not tta:
         return (STRAIGHT,)
-    return tuple(View(scale, mirrored) for scale in (1.0, *scales) for mirrored in (False, True))
+    sides = (False, True) if mirror else (False,)
+    return tuple(View(scale, mirrored) for scale in (1.0, *scales) for mirrored in sides)
 
 
 def with_views(image: Tensor, views: tuple[View, ...]) -> Tensor:
