@@ -105,7 +105,7 @@ class Exported:
             picture: as it is.
             task: one of `tasks`, in upper or lower case; needed where there are several.
             spacing: of its pixels, where it is known: diameters of HC and FA are put at right angles in mm.
-            tta: mean with the mirrored picture where the task's `tta_mirror` is on; its `tta_scales` are not used.
+            tta: mean with the mirrored picture where the task has `tta_mirror`; not in its `tta_scales`.
 
         Raises:
             ModelError: it is no picture, or there is no such task.
