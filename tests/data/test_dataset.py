@@ -11,6 +11,7 @@ from insonate.data.dataset import ManifestDataset
 from insonate.data.loader import collate
 from insonate.data.manifest import Manifest
 from insonate.data.media import write_video
+from insonate.data.pointorders import to_internal, to_official
 from insonate.data.pointsets import POINT_SETS
 from insonate.data.sampler import Balance, EpochSampler, ItemKey
 from insonate.data.targets import PointSetsTarget, PointsTarget
@@ -78,6 +79,19 @@ def test_rows_of_several_point_sets_make_one_padded_batch(tmp_path):
     assert (len(one), one.left_out) == (1, 3)
     with pytest.raises(ManifestError, match="for the points A4C"):
         ManifestDataset(rows, FMT, POINT_SETS["A4C"].target("keypoints"))
+
+
+@pytest.mark.parametrize("augment", [None, Augment()])
+def test_labels_in_either_order_give_the_internal_one(tmp_path, augment):
+    Image.new("L", (48, 32)).save(tmp_path / "i.png")
+    points = np.arange(32.0).reshape(16, 2) % 31
+    points[2:4] = [[30.0, 5.0], [10.0, 9.0]]  # the upper end first, as the challenge has it: the right one
+    given = [of(points, "A4C").ravel().tolist() for of in (to_official, to_internal)]
+    rows = [{"path": "i.png", "patient_id": "p", "points_set": "A4C", "keypoints": one} for one in given]
+    dataset = ManifestDataset(Manifest.from_rows(rows, tmp_path), FMT, several("A4C"), augment)
+    official, internal = (dataset[ItemKey(i, 0) if augment else i]["points"] for i in range(2))
+    assert np.array_equal(official, internal)
+    assert internal[2, 0] < internal[3, 0]
 
 
 def test_unknown_sets_and_mixed_counts_are_named_in_one_line(tmp_path):

@@ -168,8 +168,7 @@ class ManifestDataset(Dataset[Sample]):
             points = geometry.points(label)  # K 2
             if geometry.mirrored:
                 points = points[list(target.hflip)]
-            if self.augment is not None:  # a rotation may have put the other end first
-                points = ordered(points, target.rules)
+            points = ordered(points, target.rules)  # sources differ; a rotation may turn a pair
             seen = np.isfinite(points).all(1)
             if self.augment is not None:  # a point that was moved out of the input cannot be learned
                 size = np.array([self.fmt.width, self.fmt.height])
