@@ -25,7 +25,8 @@ CASES = [
 
 
 def item_seeds(count: int, start: int = 0) -> list[int]:
-    return [hash((i, "item")) & (2**64 - 1) for i in range(start, start + count)]
+    numbers = np.arange(start, start + count, dtype=np.uint64)
+    return [int(place * 2**63) for place in uniform(numbers, 1, stream=98)[:, 0]]
 
 
 @pytest.mark.parametrize("name", CASES)
