@@ -138,3 +138,25 @@ def test_a_kept_bias_is_that_of_the_table_as_it_is_now(change) -> None:
         assert now is not first
         assert torch.equal(now, bias._made((5, 4), None))
         assert torch.equal(copy.deepcopy(bias)((5, 4)), now)
+
+
+@pytest.mark.parametrize(
+    ("position", "frames"),
+    [("sincos", 1), ("relative", 1), ("relative_per_block", 1), ("rope", 2), ("sinusoid", 2)],
+)
+def test_tables_that_a_prediction_asked_for_first_can_be_trained_with(position, frames) -> None:
+    options = {
+        "name": "vit",
+        "input_size": [48, 80],
+        "width": 48,
+        "depth": 2,
+        "heads": 2,
+        "position": position,
+    }
+    clip = {"frames": frames, "tubelet": 2} if frames > 1 else {}
+    backbone = build_backbone(options | clip)
+    pixels = torch.randn(1, 3, 48, 80) if frames == 1 else torch.randn(1, frames, 3, 48, 80)
+    with torch.inference_mode():
+        backbone(pixels)
+    backbone(pixels).patch.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters() if p.grad is not None)

@@ -96,6 +96,7 @@ def resize_offsets(table: Tensor, grid: Grid, new_grid: Grid, *, class_token: bo
 
 
 @lru_cache(maxsize=128)
+@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
 def resampling(before: int, after: int) -> Tensor:
     """Matrix `after` × `before`: a cubic spline through geometric distances, clamped at the ends."""
     if before == after:
@@ -124,6 +125,7 @@ def _reach(ratio: float, steps: int) -> float:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
 def offset_index(grid: Grid, *, class_token: bool, device: torch.device) -> Tensor:
     """Row of the table for each pair (who asks, who is asked), P+N P+N, int64."""
     rows, columns = grid

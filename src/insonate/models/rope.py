@@ -48,6 +48,7 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
 def rope_tables(
     grid: tuple[int, int, int], head_dim: int, layout: Layout, device: torch.device, reach: int | None = None
 ) -> Rope:
