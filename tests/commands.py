@@ -16,6 +16,15 @@ backbone: {name: vit, width: 16, depth: 1, heads: 2, patch: 8, input_size: [32, 
 task: {name: classification, column: label, classes: [a, b]}
 optim: {epochs: 1, precision: fp32}
 """
+WITHOUT_TORCH = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "timm", "safetensors"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+"""
+"""the beginning of a program for `python -c`"""
 
 
 def picture_folder(folder, patients=8):

@@ -61,6 +61,7 @@ def predict(
     Writes JSON and an overlay picture for each file, masks where it segments, a trace of a loop of IVC, PLAX
     or A4C, and study.json where several pictures tell age and weight of a fetus.
     """
+    from insonate.deploy.portable import Settings
     from insonate.deploy.serving import server_of
 
     model, exported = server_of(model)
@@ -68,8 +69,6 @@ def predict(
         asked = {"--ga": ga, "--smooth": smooth, "--body": body, "--sr": sr}
         unserved = [name for name, value in asked.items() if value]
         scale = None if spacing is None else _spacing(spacing)
-        from insonate.deploy.portable import Settings
-
         settings = Settings(task=task, least=least, spacing=scale, tta=not no_tta)
         return _predict_exported(media, model, out, unserved, settings, as_json=as_json)
     known = _known(ga, spacing, smooth, body)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from commands import WITHOUT_TORCH
 from typer.testing import CliRunner
 
 from insonate.cli import app
@@ -223,13 +224,7 @@ def test_what_cannot_be_exported_is_one_line(labelled, tmp_path, monkeypatch) ->
     assert not (tmp_path / "x").exists()
 
 
-WITHOUT_TORCH = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "torchvision", "timm", "safetensors"}:
-            raise ImportError(name)
-sys.meta_path.insert(0, Block())
+PROGRAM = f"""{WITHOUT_TORCH}
 from insonate.cli import main
 model, picture, out = sys.argv[1:]
 sys.argv = ["insonate", "predict", picture, "--model", model, "--task", "hc", "-o", out, "--json"]
@@ -245,7 +240,7 @@ def test_it_runs_where_torch_is_not(tmp_path) -> None:
     told = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
     assert told.exit_code == 0, told.output
     assert "largest difference from torch" in told.stdout
-    command = [sys.executable, "-c", WITHOUT_TORCH, *(str(tmp_path / name) for name in ("x", "p.png", "out"))]
+    command = [sys.executable, "-c", PROGRAM, *(str(tmp_path / name) for name in ("x", "p.png", "out"))]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     (found,) = told["predictions"]
     theirs = model.predict(PICTURE, task="HC", tta=True)

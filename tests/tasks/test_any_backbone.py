@@ -52,6 +52,22 @@ TASK_OPTIONS = {
 }
 
 
+def train_two_steps(made, given) -> None:
+    optimiser = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-3)
+    for _ in range(2):
+        loss = made(given).total
+        assert math.isfinite(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def check_predicts(made, given) -> None:
+    made.eval()
+    with torch.no_grad():
+        assert made.predict(given).values.isfinite().all()
+
+
 @pytest.mark.parametrize("protocol", ["none", 1, "all"])
 @pytest.mark.parametrize("task", TASKS.names())
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,19 +82,11 @@ def test_any_backbone_trains_with_any_task_under_any_protocol(family, task, prot
             build_task(backbone, options)
         freeze(backbone, 3)
     made = ready(build_task(backbone, options)).train()
-    optimiser = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-3)
     given = batch(4, SIZE)
-    for _ in range(2):
-        loss = made(given).total
-        assert math.isfinite(loss.item())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    train_two_steps(made, given)
     moved = {name for name, p in backbone.named_parameters() if not torch.equal(p, before[name])}
     assert bool(moved) != (protocol == "none")
-    made.eval()
-    with torch.no_grad():
-        assert made.predict(given).values.isfinite().all()
+    check_predicts(made, given)
 
 
 @pytest.mark.parametrize("task", TASKS.names())
@@ -87,22 +95,14 @@ def test_video_backbones_train_on_clips_with_any_task(family, task) -> None:
     torch.manual_seed(0)
     backbone = build_backbone({**FAMILIES[family], "input_size": [SIZE, SIZE]})
     made = ready(build_task(backbone, {"name": task, **TASK_OPTIONS[task]})).train()
-    optimiser = torch.optim.AdamW(made.parameters(), lr=1e-3)
     given = batch(4, SIZE)
     moving = torch.linspace(0.5, 1.5, backbone.spec.frames)[:, None, None, None]
     given["image"] = given["image"][:, None] * moving  # B T C H W
     first = backbone.layers()[0]
     before = {name: p.detach().clone() for name, p in first.named_parameters()}
-    for _ in range(2):
-        loss = made(given).total
-        assert math.isfinite(loss.item())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    train_two_steps(made, given)
     assert any(not torch.equal(p, before[name]) for name, p in first.named_parameters())
-    made.eval()
-    with torch.no_grad():
-        assert made.predict(given).values.isfinite().all()
+    check_predicts(made, given)
 
 
 def test_every_family_is_here() -> None:

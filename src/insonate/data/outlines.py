@@ -265,10 +265,8 @@ class _Cost:
         echoes, black = (np.asarray(area, np.float32) for area in areas)
         self._shape, self._canvas = shape, _Canvas(echoes.shape)
         total = echoes.sum()
-        self._price = (
-            (1 - NEUTRAL_COST) * black - (OUTSIDE_COST + NEUTRAL_COST) * echoes + NEUTRAL_COST
-        ) / total
-        self._price = self._price.ravel()
+        price = (1 - NEUTRAL_COST) * black - (OUTSIDE_COST + NEUTRAL_COST) * echoes + NEUTRAL_COST
+        self._price = (price / total).ravel()
 
     def __call__(self, params: Params) -> float:
         tilt = TILT_COST * abs(float(params[2] + params[3])) if self._shape == "fan" else 0.0

@@ -14,6 +14,13 @@ from typing import Literal
 from insonate.data.pointorders import INTERNAL
 from insonate.data.targets import PointsTarget
 
+FRAME_PX = 256
+"""side of the picture in whose pixels losses, spreads and errors are told, whatever the picture's own size"""
+SPREAD_PX = 12.0
+"""spread of a heat map at which the confidence of its point falls to 1/e"""
+NO_PEAK = 3.0
+"""a heat map is without a peak where it is nowhere so many times the even map"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSet:

@@ -22,8 +22,6 @@ from insonate.data.sampler import seed_of
 
 HELD_OUT = ("val", "test")
 """splits whose patients, and whatever looks like them, are never labelled by a model"""
-FRAME_PX = 256
-"""size of the picture in whose pixels the views' agreement is told"""
 EVALUATION, FLIP, DOUBT, SHAPE, SECTOR, COPY, CLIP, CAP = (
     "of the evaluation, or nearly", "the mirrored view differs", "too little confidence",
     "no shape that labels have", "outside the echoes", "a copy of another", "more of its clip",

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from insonate.data.pointsets import FRAME_PX, NO_PEAK, SPREAD_PX
+
 SEEN = "seen"
 """output of a task of points, K 3: spread (squared picture sizes), probability near the point, peak"""
-FRAME_PX, SPREAD_PX, NO_PEAK = 256, 12.0, 3.0
-"""as `tasks.keypoints` has them, which cannot be imported without torch"""
 
 
 def merged(

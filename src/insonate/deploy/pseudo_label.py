@@ -24,8 +24,8 @@ from insonate.data.fairsplit import SOURCE_COLUMN
 from insonate.data.likeness import Likeness, likeness
 from insonate.data.manifest import Row
 from insonate.data.plausible import Bounds, bounds
+from insonate.data.pointsets import FRAME_PX, SPREAD_PX
 from insonate.data.pseudo_labels import (
-    FRAME_PX,
     HELD_OUT,
     Candidate,
     Regime,
@@ -41,7 +41,7 @@ from insonate.hub import Model
 from insonate.progress import Track, untracked
 from insonate.tasks.base import Outputs, Prediction
 from insonate.tasks.biometry import Biometry
-from insonate.tasks.keypoints import SPREAD_PX, Keypoints
+from insonate.tasks.keypoints import Keypoints
 
 BATCH = 16
 BORDER = 0.02

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from insonate.data.pointsets import FRAME_PX
 from insonate.evaluate.statistics import Interval, bootstrap_mean
 from insonate.tasks.base import Prediction
 from insonate.tasks.certainty import NEAR_PX
@@ -23,7 +24,6 @@ SUCCESS_PX, SUCCESS_MM = (2.0, 4.0, 10.0, 20.0), (1.0, 2.0, 5.0)
 CURVE_PX = 50.0
 """where the curve of success rates ends; the area under it is told as a part of this"""
 CURVE_STEPS = 101
-FRAME_PX = 256.0
 BINS = 10
 UNITS = ("px", "mm", "input_px", "percent")
 """of the original; mm; of the picture stretched to 256 × 256; percent of the original's diagonal"""

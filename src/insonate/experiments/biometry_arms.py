@@ -18,13 +18,13 @@ import torch
 
 from insonate.data import Loader, Manifest, ManifestDataset
 from insonate.data.pointorders import OFFICIAL, to_official
+from insonate.data.pointsets import FRAME_PX
 from insonate.errors import RunError
 from insonate.evaluate import Interval, bootstrap_mean, paired_difference, predict_loop
 from insonate.evaluate.statistics import bootstrap_mean_of_means
 from insonate.hub import Model
 from insonate.recipes import Recipe, run_recipe
 from insonate.tasks.base import Prediction
-from insonate.tasks.keypoints import FRAME_PX
 
 SCORE = "mre_input_px"
 AUGMENT: dict[str, Any] = {

@@ -17,6 +17,7 @@ from insonate.data.adapters import ADAPTERS
 from insonate.errors import InsonateError
 from insonate.evaluate import Section, Text, render_report
 from insonate.experiments.pretraining import SMALL_VIT, Problem, Study, run_study, say, sections
+from insonate.experiments.told import errors_told
 from insonate.files import atomic_write
 
 SETS = ("hc18_landmarks", "camus_4ch", "pocus_lung_videos")
@@ -130,11 +131,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    try:
+    with errors_told():
         report = run_real_data(arguments.data, arguments.out, quick=arguments.quick)
-    except InsonateError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(2) from None
     sys.stdout.write(f"{report}\n")
 
 

@@ -34,6 +34,7 @@ from insonate.data.media import read_frames
 from insonate.data.media.writing import write_png
 from insonate.data.split import patient_place
 from insonate.errors import InsonateError
+from insonate.experiments.told import errors_told
 from insonate.files import atomic_write, publish_dir
 from insonate.phantom import generate
 
@@ -180,14 +181,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
-    try:
+    with errors_told():
         path = shipped_data(
             given.data, given.out, patients=given.patients, images=given.images, size=given.size,
             seed=given.seed, workers=given.workers,
         )  # fmt: skip
-    except InsonateError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(2) from None
     sys.stdout.write(f"{path}\n")
 
 

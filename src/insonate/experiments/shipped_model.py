@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from insonate.data import Loader, Manifest, ManifestDataset
-from insonate.errors import InsonateError
 from insonate.evaluate import Interval, bootstrap_mean, predict_loop
+from insonate.experiments.told import errors_told
 from insonate.files import atomic_write
 from insonate.hub import Model, load, to_json
 from insonate.tasks.base import Prediction, Task
@@ -210,13 +210,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--without")
     given = parser.parse_args()
-    try:
+    with errors_told():
         without = None if given.without is None else load(given.without)
         lines = measured(load(given.model), given.data, without=without)
         atomic_write(given.out, to_json([line.to_dict() for line in lines]))
-    except InsonateError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(2) from None
     sys.stdout.write(f"{table(lines)}\n")
 
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from insonate.deploy.export import export
 from insonate.deploy.runtime import ONNX, Exported
-from insonate.errors import InsonateError, ModelError
+from insonate.errors import ModelError
+from insonate.experiments.told import errors_told
 from insonate.files import publish_dir
 from insonate.hub import Model, load
 from insonate.hub.config import WEIGHTS
@@ -165,11 +166,8 @@ def main() -> None:
     parser.add_argument("--command", action="append", required=True)
     parser.add_argument("--out", type=Path, default=FOLDER / DEFAULT)
     given = parser.parse_args()
-    try:
+    with errors_told():
         packed = pack(given.model, given.evaluation, given.command, given.out)
-    except InsonateError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(2) from None
     sizes = f"weights {packed.weights_bytes / 1e6:.2f} MB, graph {packed.graph_bytes / 1e6:.2f} MB"
     sys.stdout.write(f"{packed.folder}: {sizes}, they differ by {packed.apart:.1g}\n")
 

@@ -17,6 +17,7 @@ predictor   the transformer that fills in hidden patches
 ema         moving average of weights
 freeze      which layers learn
 precision   what this machine is fast at
+cached      tables that are computed once
 heads       what tasks put on an encoder
 heatmaps    keypoints as heat maps
 """

@@ -19,42 +19,27 @@ CEDARS = "Cedars-Sinai Academic Software License"
 LICENSES = {"echoclip": CEDARS, "echoclip_r": CEDARS, "biomedclip": "MIT"}
 CLIP_VOCABULARY = 49408
 SIZE = 224
-TEXT = [
-    (r"resblocks\.(\d+)\.ln_([12])\.", r"blocks.\1.norm\2."),
-    (r"resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$", r"blocks.\1.attn.qkv.\2"),
-    (r"resblocks\.(\d+)\.attn\.out_proj\.", r"blocks.\1.attn.proj."),
-    (r"resblocks\.(\d+)\.mlp\.c_fc\.", r"blocks.\1.mlp.fc1."),
-    (r"resblocks\.(\d+)\.mlp\.c_proj\.", r"blocks.\1.mlp.fc2."),
-]
-BERT = [
-    (r"embeddings\.word_embeddings\.", "token_embed."),
-    (r"embeddings\.position_embeddings\.", "pos_embed."),
-    (r"embeddings\.token_type_embeddings\.", "type_embed."),
-    (r"embeddings\.LayerNorm\.", "norm."),
-    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
-    (r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.", r"blocks.\1.norm1."),
-    (r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
-    (r"encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
-    (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"blocks.\1.norm2."),
-]
-_TEXT_BACK = [
-    (r"blocks\.(\d+)\.norm([12])\.", r"resblocks.\1.ln_\2."),
-    (r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)$", r"resblocks.\1.attn.in_proj_\2"),
-    (r"blocks\.(\d+)\.attn\.proj\.", r"resblocks.\1.attn.out_proj."),
-    (r"blocks\.(\d+)\.mlp\.fc1\.", r"resblocks.\1.mlp.c_fc."),
-    (r"blocks\.(\d+)\.mlp\.fc2\.", r"resblocks.\1.mlp.c_proj."),
-]
-_BERT_BACK = [
-    (r"token_embed\.", "embeddings.word_embeddings."),
-    (r"pos_embed\.", "embeddings.position_embeddings."),
-    (r"type_embed\.", "embeddings.token_type_embeddings."),
-    (r"norm\.", "embeddings.LayerNorm."),
-    (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
-    (r"blocks\.(\d+)\.norm1\.", r"encoder.layer.\1.attention.output.LayerNorm."),
-    (r"blocks\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
-    (r"blocks\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
-    (r"blocks\.(\d+)\.norm2\.", r"encoder.layer.\1.output.LayerNorm."),
-]
+TEXT = (
+    ("resblocks.*.ln_1.", "blocks.*.norm1."),
+    ("resblocks.*.ln_2.", "blocks.*.norm2."),
+    ("resblocks.*.attn.in_proj_", "blocks.*.attn.qkv."),
+    ("resblocks.*.attn.out_proj.", "blocks.*.attn.proj."),
+    ("resblocks.*.mlp.c_fc.", "blocks.*.mlp.fc1."),
+    ("resblocks.*.mlp.c_proj.", "blocks.*.mlp.fc2."),
+)
+BERT = (
+    ("embeddings.word_embeddings.", "token_embed."),
+    ("embeddings.position_embeddings.", "pos_embed."),
+    ("embeddings.token_type_embeddings.", "type_embed."),
+    ("embeddings.LayerNorm.", "norm."),
+    ("encoder.layer.*.attention.output.dense.", "blocks.*.attn.proj."),
+    ("encoder.layer.*.attention.output.LayerNorm.", "blocks.*.norm1."),
+    ("encoder.layer.*.intermediate.dense.", "blocks.*.mlp.fc1."),
+    ("encoder.layer.*.output.dense.", "blocks.*.mlp.fc2."),
+    ("encoder.layer.*.output.LayerNorm.", "blocks.*.norm2."),
+)
+"""beginnings of names, theirs and ours; * = the number of the block"""
+Names = tuple[tuple[str, str], ...]
 
 
 def _is_clip(bundle: Bundle) -> bool:
@@ -220,13 +205,18 @@ def _family(hints: Hints, options: Mapping[str, Any], text: Part | None) -> str:
     return "clip"
 
 
-def _renamed(tensors: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> dict[str, Tensor]:
-    """Tensors under our names; those that no rule knows keep theirs, which the audit then refuses."""
+def _renamed(tensors: Mapping[str, Tensor], names: Names, *, back: bool = False) -> dict[str, Tensor]:
+    """Tensors under our names, or `back` under theirs; those that have no other keep their own.
+
+    On the way in the audit then refuses these.
+    """
+    pairs = [pair[::-1] if back else pair for pair in names]
+    rules = [(re.escape(old).replace(r"\*", r"(\d+)"), new.replace("*", r"\1")) for old, new in pairs]
     state = {}
     for name, tensor in tensors.items():
         new = name
-        for pattern, ours in rules:
-            new, hit = re.subn(f"^{pattern}", ours, name)
+        for pattern, place in rules:
+            new, hit = re.subn(f"^{pattern}", place, name)
             if hit:
                 break
         state[new] = tensor
@@ -262,7 +252,9 @@ def _official_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "text_projection": state.pop("proj.weight").T.contiguous(),
     }
     official |= {f"ln_final.{end}": state.pop(f"norm.{end}") for end in ("weight", "bias")}
-    return official | {f"transformer.{name}": tensor for name, tensor in _renamed(state, _TEXT_BACK).items()}
+    return official | {
+        f"transformer.{name}": tensor for name, tensor in _renamed(state, TEXT, back=True).items()
+    }
 
 
 def _official_bert(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -273,7 +265,7 @@ def _official_bert(state: dict[str, Tensor]) -> dict[str, Tensor]:
         three = zip(("query", "key", "value"), state.pop(name).chunk(3), strict=True)
         place = f"text.transformer.encoder.layer.{number}.attention.self"
         official |= {f"{place}.{kind}.{end}": tensor.clone() for kind, tensor in three}
-    renamed = _renamed(state, _BERT_BACK)
+    renamed = _renamed(state, BERT, back=True)
     return official | {f"text.transformer.{name}": tensor for name, tensor in renamed.items()}
 
 

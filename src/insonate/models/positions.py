@@ -8,19 +8,19 @@ Shapes: N = frames · rows · columns tokens in that order, D channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from insonate.models.cached import cached
+
 ClipGrid = tuple[int, int, int]
 """frames, rows, columns"""
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def sincos_2d(grid: tuple[int, int], dim: int) -> Tensor:
     """Position table of a grid; do not write to it, it is cached.
 
@@ -45,30 +45,26 @@ def sincos_2d(grid: tuple[int, int], dim: int) -> Tensor:
     return torch.from_numpy(table.astype(np.float32))
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def sincos_rows_first(grid: ClipGrid, dim: int) -> Tensor:
     """V-JEPA's table of a picture, N D: as `sincos_2d`, but the rows come first."""
     table = sincos_2d(grid[1:], dim)
     return torch.cat([table[:, dim // 2 :], table[:, : dim // 2]], 1)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def sincos_3d(grid: ClipGrid, dim: int) -> Tensor:
     """V-JEPA's table of a clip, N D: half of the channels for the frame, a quarter for row, for column."""
     return _axes(grid, (dim // 2, dim // 4, dim // 4), dim)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def sincos_3d_even(grid: ClipGrid, dim: int) -> Tensor:
     """V-JEPA's table of a clip with a third of the channels for each axis (`uniform_power`), N D."""
     return _axes(grid, (2 * -(-dim // 6),) * 3, dim)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def sinusoid(grid: ClipGrid, dim: int) -> Tensor:
     """VideoMAE's table, N D: sine and cosine of the token's number, in turn."""
     count = grid[0] * grid[1] * grid[2]

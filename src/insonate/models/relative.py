@@ -9,13 +9,14 @@ Shapes: h w grid, N = h w patches, P prefix tokens (0 or 1), H heads, O = (2h-1)
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor, nn
+
+from insonate.models.cached import cached
 
 Grid = tuple[int, int]
 PREFIX_ROWS = 3
@@ -95,8 +96,7 @@ def resize_offsets(table: Tensor, grid: Grid, new_grid: Grid, *, class_token: bo
     return torch.cat([picture.flatten(0, 1), table[offsets:]])
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def resampling(before: int, after: int) -> Tensor:
     """Matrix `after` × `before`: a cubic spline through geometric distances, clamped at the ends."""
     if before == after:
@@ -124,8 +124,7 @@ def _reach(ratio: float, steps: int) -> float:
     return float((1 - ratio**steps) / (1 - ratio))
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def offset_index(grid: Grid, *, class_token: bool, device: torch.device) -> Tensor:
     """Row of the table for each pair (who asks, who is asked), P+N P+N, int64."""
     rows, columns = grid

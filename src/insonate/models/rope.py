@@ -9,11 +9,12 @@ Shapes: N tokens in the order frame, row, column; d channels of a head; B items,
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from insonate.models.cached import cached
 
 Layout = Literal["tiled", "paired"]
 
@@ -47,8 +48,7 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
     return (x * rope.cos.to(x.dtype)).addcmul_(swapped, rope.sin.to(x.dtype))
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # a prediction may ask first, and a training later
+@cached
 def rope_tables(
     grid: tuple[int, int, int], head_dim: int, layout: Layout, device: torch.device, reach: int | None = None
 ) -> Rope:

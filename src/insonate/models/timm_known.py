@@ -95,8 +95,8 @@ def convert_sam(bundle: Bundle, hints: Hints, source: Source) -> Converted:
     side = [table.shape[1] * patch, table.shape[2] * patch]
     hints.say("input_size", side, "its table says so")
     converted = _through_timm("sam", name, state, hints)
-    if side != [SAM_SIDE, SAM_SIDE]:
-        (converted.backbone or {})["table_size"] = tuple(side)
+    if side != [SAM_SIDE, SAM_SIDE] and converted.backbone is not None:
+        converted.backbone["table_size"] = tuple(side)
     return converted
 
 

@@ -13,13 +13,13 @@ import torch
 
 from insonate.data import ItemKey, Loader, ManifestDataset, collate
 from insonate.data.point_cache import SeenPoints, read_points, write_points
+from insonate.data.pointsets import FRAME_PX
 from insonate.data.sampler import seed_of
 from insonate.errors import RecipeError
 from insonate.hub import Model, load
 from insonate.hub.ensemble import FUSIONS
 from insonate.progress import tracked
 from insonate.tasks.base import Task
-from insonate.tasks.keypoints import FRAME_PX
 from insonate.tasks.median_distill import MedianDistill
 from insonate.tasks.teachers import CachedTeachers, OnlineTeachers, Teachers, seen_points
 

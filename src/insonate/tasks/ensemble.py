@@ -18,12 +18,13 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from insonate.data.pointsets import FRAME_PX, SPREAD_PX
 from insonate.data.sample import Batch
 from insonate.errors import ModelError
 from insonate.tasks.base import Outputs
 from insonate.tasks.biometry import Biometry
 from insonate.tasks.certainty import Certainty
-from insonate.tasks.keypoints import FRAME_PX, SPREAD_PX, Keypoints
+from insonate.tasks.keypoints import Keypoints
 
 WEISZFELD_STEPS = 10
 NEAR = 1e-6

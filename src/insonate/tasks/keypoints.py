@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from insonate.data.pointorders import INTERNAL, OFFICIAL, to_official
-from insonate.data.pointsets import POINT_SETS
+from insonate.data.pointsets import FRAME_PX, NO_PEAK, POINT_SETS, SPREAD_PX
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointsTarget
 from insonate.errors import nearest
@@ -40,12 +40,6 @@ from insonate.tasks.point_losses import LOSSES
 from insonate.tasks.views import View, mean_of_views, points_back, views_of, with_views
 from insonate.tasks.weighted import item_weights, weighted_mean
 
-FRAME_PX = 256
-"""size of the picture in whose pixels losses and spreads are told, whatever the input size"""
-SPREAD_PX = 12.0
-"""spread at which the confidence falls to 1/e"""
-NO_PEAK = 3.0
-"""a map is without a peak where it is nowhere so many times the even map"""
 NAN = float("nan")
 
 

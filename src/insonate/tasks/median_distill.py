@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from pydantic import Field, PositiveFloat, field_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
+from insonate.data.pointsets import FRAME_PX
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointSetsTarget, PointsTarget
 from insonate.errors import ModelError
@@ -26,7 +26,8 @@ from insonate.models.trainable import Losses
 from insonate.tasks.base import TASKS, Outputs, Prediction, Task, TaskConfig
 from insonate.tasks.biometry import Biometry
 from insonate.tasks.build import build_task
-from insonate.tasks.keypoints import FRAME_PX, Keypoints
+from insonate.tasks.keypoints import Keypoints
+from insonate.tasks.point_losses import smooth_l1
 from insonate.tasks.teachers import Taught, Teachers
 from insonate.tasks.weighted import item_weights, weighted_mean
 
@@ -160,5 +161,5 @@ class MedianDistill(Task):
         apart_px = torch.where(seen, taught.apart_px, 0.0)
         far_px = self.config.agreement_px
         agreed = torch.exp(-apart_px / far_px) if far_px else torch.ones_like(apart_px)
-        off = functional.smooth_l1_loss(found, wanted, reduction="none", beta=1 / FRAME_PX).mean(dim=-1)
-        return FRAME_PX * weighted_mean(agreed * off, seen * item_weights(batch)[:, None])
+        off_px = smooth_l1(FRAME_PX * (found - wanted))  # B K
+        return weighted_mean(agreed * off_px, seen * item_weights(batch)[:, None])

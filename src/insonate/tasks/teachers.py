@@ -19,11 +19,11 @@ from torch import Tensor
 
 from insonate.data.point_cache import SeenPoints
 from insonate.data.pointorders import ordered
+from insonate.data.pointsets import FRAME_PX
 from insonate.data.sample import Batch, Meta
 from insonate.data.targets import PointsTarget
 from insonate.tasks.base import Task
 from insonate.tasks.ensemble import Fuse
-from insonate.tasks.keypoints import FRAME_PX
 
 NAN = float("nan")
 
